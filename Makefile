@@ -1,0 +1,32 @@
+BIN := .venv/bin
+PYTHON ?= python3
+
+.PHONY: book test lab bench zip clean
+
+# A build that failed on a warning passes when it is repeated on its own leftovers, so each
+# build starts clean; the execution cache survives.
+book: .venv/stamp
+	$(BIN)/jupyter-book clean .
+	$(BIN)/jupyter-book build . -W -n --keep-going
+	@echo "Open $(CURDIR)/_build/html/index.html"
+
+test: .venv/stamp
+	$(BIN)/pytest
+
+lab: .venv/stamp
+	$(BIN)/jupyter-lab --notebook-dir book
+
+bench: .venv/stamp
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+zip: book
+	cd _build && rm -rf em2vae-book em2vae-book.zip && cp -R html em2vae-book
+	cd _build && $(CURDIR)/$(BIN)/python -m zipfile -c em2vae-book.zip em2vae-book
+
+clean:
+	rm -rf _build
+
+.venv/stamp: requirements.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -r requirements.txt
+	touch $@

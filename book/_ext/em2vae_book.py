@@ -1,0 +1,182 @@
+"""What the book needs from Sphinx beyond _config.yml: see the docstring of each function."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+from html import escape
+from pathlib import Path
+
+from docutils import nodes
+from myst_nb.core.render import WIDGET_STATE_MIMETYPE, WIDGET_VIEW_MIMETYPE, sanitize_script_content
+from myst_nb.sphinx_ import NbMetadataCollector
+from sphinx.util import logging
+from sphinx.util.fileutil import copy_asset
+
+logger = logging.getLogger(__name__)
+
+HOST = "em2vae-host.js"
+BRANCH = "main"
+# Enough of MathJax for TeX in HTML, its menu and its screen-reader support: 6 of 24 MB.
+MATHJAX_PARTS = (
+    "tex-chtml.js",
+    "output/chtml/fonts/woff-v2",
+    "input/tex/extensions",
+    "a11y",
+    "sre",
+)
+REUSED_FIGURE = re.compile(r"<div\b[^>]*\bdata-em2vae-figure=[^>]*>\s*</div>")
+
+
+def cache_key(root: Path) -> str:
+    """A hash of all that a chapter's results depend on besides its own cells."""
+    digest = hashlib.sha256()
+    for path in [root / "requirements.txt", *sources(root / "src")]:
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def sources(folder: Path) -> list[Path]:
+    """The files below a folder that are ours, not made by Python, pip, JupyterLab or macOS."""
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        and not any(
+            part.startswith(".") or part == "__pycache__" or part.endswith(".egg-info")
+            for part in path.relative_to(folder).parts
+        )
+    ]
+
+
+def choose_execution_cache(app, config) -> None:
+    """Put the execution cache in a folder named after cache_key and drop those of older keys.
+
+    jupyter-cache looks at the cells alone and would miss a change in src/ or in a pin.
+    `jupyter-book clean .` keeps .jupyter_cache, hence the place.
+    """
+    caches = Path(app.outdir).parent / ".jupyter_cache"
+    cache = caches / cache_key(Path(app.srcdir))
+    for other in caches.glob("*"):
+        if other != cache:
+            shutil.rmtree(other) if other.is_dir() else other.unlink()
+    config.nb_execution_cache_path = str(cache)
+
+
+def add_repository(app, config) -> None:
+    """Repository and launch buttons, if the build knows its own repository."""
+    url = os.environ.get("BOOK_REPOSITORY_URL", "").strip().rstrip("/").removesuffix(".git")
+    server, name = os.environ.get("GITHUB_SERVER_URL"), os.environ.get("GITHUB_REPOSITORY")
+    if not url and server and name:
+        url = f"{server}/{name}"
+    if url:
+        config.html_theme_options |= {
+            "repository_url": url,
+            "repository_branch": BRANCH,
+            "use_repository_button": True,
+            "use_issues_button": True,
+            "launch_buttons": {
+                "notebook_interface": "jupyterlab",
+                "binderhub_url": "https://mybinder.org",
+                "colab_url": "https://colab.research.google.com",
+            },
+        }
+
+
+def number_by_file_name(app, env) -> list[str]:
+    """Give book/11-vae the number 11, so that the text, the files and the site agree."""
+    for docname, numbers in env.toc_secnumbers.items():
+        name = re.match(r"\d+(?=-)", docname.rpartition("/")[2])
+        if not name:
+            continue
+        chapter = int(name[0])
+        for table in (numbers, *env.toc_fignumbers.get(docname, {}).values()):
+            table.update({key: (chapter, *old[1:]) for key, old in table.items() if old})
+        titles = [env.titles[docname], *env.tocs[docname].findall(nodes.reference)]
+        for title in titles:
+            if title.get("secnumber"):
+                title["secnumber"] = (chapter, *title["secnumber"][1:])
+    return []
+
+
+def note_reused_figures(app, doctree) -> None:
+    """Have a page that reuses a figure read again when the figure's chapter changes."""
+    for node in doctree.findall(nodes.raw):
+        for tag in REUSED_FIGURE.findall(node.astext()):
+            page = figure_attributes(tag)["page"]
+            if page in app.env.found_docs:
+                app.env.note_dependency(app.env.doc2path(page, base=False))
+
+
+def figure_attributes(tag: str) -> dict[str, str]:
+    """The figure's and the page's name in a tag that reuses a figure."""
+    return {"figure": "", "page": "", **dict(re.findall(r'data-em2vae-(\w+)="([^"]*)"', tag))}
+
+
+def reuse_figures(app, pagename, templatename, context, doctree) -> None:
+    """Replace <div data-em2vae-figure="NAME" data-em2vae-page="DOCNAME"></div> by the figure.
+
+    The figure is the first one of that name in the other page; its state is copied, and that
+    page's notebook runs only once.
+    """
+
+    def embed(match: re.Match) -> str:
+        name, page = figure_attributes(match[0]).values()
+        found = find_figure(app.env, page, name)
+        if not found:
+            logger.warning("no figure %r in the page %r", name, page, location=pagename)
+            return f"<p>The figure {escape(name)} is missing.</p>"
+        model_id, state = found
+        return script(WIDGET_VIEW_MIMETYPE, {"model_id": model_id}) + script(
+            WIDGET_STATE_MIMETYPE, {"state": {model_id: state}}
+        )
+
+    body, count = REUSED_FIGURE.subn(embed, context.get("body") or "")
+    if count:
+        context["body"] = body
+        app.add_js_file(HOST, defer="defer")
+
+
+def find_figure(env, docname: str, name: str) -> tuple[str, dict] | None:
+    """The first widget model of a page whose trait _figure is the name."""
+    if docname not in env.found_docs:
+        return None
+    _, attributes = NbMetadataCollector.get_js_files(env, docname).get(
+        "ipywidgets_state", (None, {"body": '{"state": {}}'})
+    )
+    models = json.loads(attributes["body"])["state"]
+    return next((m for m in models.items() if m[1]["state"].get("_figure") == name), None)
+
+
+def script(kind: str, content: dict) -> str:
+    """A script element that holds data."""
+    return f'<script type="{kind}">{sanitize_script_content(json.dumps(content))}</script>\n'
+
+
+def copy_files(app, exception) -> None:
+    """The parts of MathJax that the site needs, and the static page's host of the figures."""
+    if exception or app.builder.format != "html":
+        return
+    static = Path(app.outdir) / "_static"
+    package = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent
+    for part in MATHJAX_PARTS:
+        target = static / "mathjax" / part
+        copy_asset(package / "static/mathjax" / part, target if "." not in part else target.parent)
+    host = Path(app.srcdir) / "src/em2vae/interactive/host.js"
+    shutil.copyfile(host, static / HOST)
+
+
+def setup(app) -> dict:
+    # The chapters' progress bars would otherwise end up in their pages.
+    os.environ["TQDM_DISABLE"] = "1"
+    app.connect("config-inited", choose_execution_cache)
+    app.connect("config-inited", add_repository)
+    app.connect("doctree-read", note_reused_figures)
+    # After Sphinx's own numbering.
+    app.connect("env-get-updated", number_by_file_name, priority=900)
+    app.connect("html-page-context", reuse_figures)
+    app.connect("build-finished", copy_files)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,86 @@
+/* Hosts anywidget figures on a static page: reads the widget state that MyST-NB stored in the
+   page and calls each module's render({model, el}), the interface that anywidget defines for any
+   front end. A classic script, because browsers refuse module files over file://. */
+(() => {
+  const STATE = "application/vnd.jupyter.widget-state+json";
+  const VIEW = "application/vnd.jupyter.widget-view+json";
+  const scripts = (type) => [...document.querySelectorAll(`script[type="${type}"]`)];
+
+  function bytes(base64) {
+    const text = atob(base64);
+    const array = new Uint8Array(text.length);
+    for (let i = 0; i < text.length; i++) array[i] = text.charCodeAt(i);
+    return new DataView(array.buffer);
+  }
+
+  function staticModel({ state, buffers = [] }) {
+    const values = { ...state };
+    for (const { path, data } of buffers) {
+      const parent = path.slice(0, -1).reduce((value, key) => value[key], values);
+      parent[path.at(-1)] = bytes(data);
+    }
+    const listeners = new Map();
+    return {
+      get: (name) => values[name],
+      set(name, value) {
+        values[name] = value;
+        for (const callback of listeners.get(`change:${name}`) ?? []) callback();
+      },
+      on: (event, callback) => listeners.set(event, [...(listeners.get(event) ?? []), callback]),
+      off: (event, callback) =>
+        listeners.set(event, (listeners.get(event) ?? []).filter((other) => other !== callback)),
+      save_changes() {},
+      send() {},
+    };
+  }
+
+  const modules = new Map();
+  function load(source) {
+    if (!modules.has(source)) {
+      const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+      modules.set(source, import(url));
+    }
+    return modules.get(source);
+  }
+
+  const styles = new Set();
+  function addStyle(css) {
+    if (!css || styles.has(css)) return;
+    styles.add(css);
+    document.head.append(Object.assign(document.createElement("style"), { textContent: css }));
+  }
+
+  function explain(el, text) {
+    const message = document.createElement("p");
+    message.className = "em2vae-message";
+    message.setAttribute("role", "status");
+    message.append(`${text} `);
+    const notebook = document.querySelector('a[href$=".ipynb"]');
+    if (notebook) {
+      const link = document.createElement("a");
+      link.href = notebook.href;
+      link.textContent = "Download the notebook";
+      message.append(link, " and run it in JupyterLab.");
+    } else {
+      message.append("Open the notebook in JupyterLab.");
+    }
+    el.replaceChildren(message);
+  }
+
+  async function show(view, models) {
+    const el = document.createElement("div");
+    view.replaceWith(el);
+    const model = models[JSON.parse(view.textContent).model_id];
+    if (!model?.state?._esm) return explain(el, "This control needs a running kernel.");
+    try {
+      addStyle(model.state._css);
+      const module = await load(model.state._esm);
+      await module.default.render({ model: staticModel(model), el });
+    } catch (error) {
+      explain(el, `This figure could not start: ${error.message}.`);
+    }
+  }
+
+  const models = Object.assign({}, ...scripts(STATE).map((s) => JSON.parse(s.textContent).state));
+  for (const view of scripts(VIEW)) show(view, models);
+})();

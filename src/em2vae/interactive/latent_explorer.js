@@ -1,0 +1,188 @@
+import {
+  animate, button, bytesOf, decode, digitCanvas, drawDigit, encode, h, interactive, largest,
+  latentMap, select, signed, slider, subscript, unpackHalves, unpackNetwork,
+} from "./shared.js";
+
+const INTERPOLATION_MS = 2000;
+const CAPTION =
+  "Drag on the map or move a slider: the decoder draws p(x | z) at once. A test digit goes through " +
+  "the encoder first. Interpolate walks in a straight line to the code of another digit.";
+
+function gaussian() {
+  return Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
+}
+
+export default interactive(({ model, redraw }) => {
+  // State
+  const decoder = unpackNetwork(model.get("_decoder"), model.get("_decoder_weights"));
+  const encoder = unpackNetwork(model.get("_encoder"), model.get("_encoder_weights"));
+  const labels = bytesOf(model.get("_labels"));
+  const images = bytesOf(model.get("_images"));
+  const codes = unpackHalves(model.get("_codes"));
+  const active = model.get("active");
+  const kl = model.get("kl");
+  const K = codes.length / labels.length;
+  const limit = Math.max(3, Math.ceil(largest(codes)));
+  const name = (k) => `z${subscript(k + 1)}`;
+  const image = (n) => Uint8Array.from({ length: 784 }, (_, i) => (images[98 * n + (i >> 3)] >> (7 - (i & 7))) & 1);
+  const axes = [active[0], active[1] ?? (active[0] + 1) % K].sort((a, b) => a - b);
+  let path = null; // {from, to, digit}: the walk that the interpolation slider follows
+
+  function setZ(z) {
+    model.set("z", [...z]);
+    model.save_changes();
+  }
+  function setCoordinates(changes) {
+    const z = [...model.get("z")];
+    for (const [k, value] of changes) z[k] = value;
+    path = null;
+    setZ(z);
+  }
+  const nextDigit = () => (model.get("digit") + 1) % labels.length;
+
+  // Controls
+  function showDigit(n) {
+    path = null;
+    if (n >= 0) setZ(encode(encoder, image(n)).mu);
+  }
+  function showPriorSample() {
+    model.set("digit", -1);
+    setZ(Array.from({ length: K }, gaussian));
+  }
+  function walk(t) {
+    walked.update(t);
+    setZ(path.from.map((from, k) => from + t * (path.to[k] - from)));
+  }
+  function interpolate() {
+    const digit = ((path ? path.digit : model.get("digit")) + 1) % labels.length;
+    const walking = (path = { from: model.get("z"), to: encode(encoder, image(digit)).mu, digit });
+    walked.input.focus({ preventScroll: true });
+    animate(INTERPOLATION_MS, (t) => path === walking && walking.by !== "hand" && walk(t));
+  }
+  const sliders = active.map((k, i) =>
+    slider({
+      label: name(k),
+      note: `${kl[i].toFixed(1)} nats`,
+      min: -limit,
+      max: limit,
+      step: 0.05,
+      value: model.get("z")[k],
+      format: signed,
+      oninput: (value) => setCoordinates([[k, value]]),
+    }),
+  );
+  const sliderGrid = h("div", { class: "em2vae-sliders" }, ...sliders.map(({ element }) => element));
+  const walked = slider({
+    label: "Interpolation",
+    min: 0,
+    max: 1,
+    step: 0.01,
+    value: 0,
+    format: (t) => `${Math.round(100 * t)} %`,
+    oninput: (t) => {
+      path.by = "hand";
+      walk(t);
+    },
+  });
+  const map = latentMap({
+    colors: model.get("_colors"),
+    limit,
+    onpick: (x, y) => setCoordinates([[axes[0], x], [axes[1], y]]),
+  });
+  const axisSelect = (label, axis) =>
+    select({
+      label,
+      options: active.map((k) => [String(k), name(k)]),
+      value: String(axes[axis]),
+      onchange: (k) => {
+        axes[axis] = Number(k);
+        redraw();
+      },
+    });
+  const picker = K > 2 ? h("div", { class: "em2vae-axes" }, axisSelect("Across", 0), axisSelect("Up", 1)) : "";
+
+  // Draw
+  const picture = (label) => {
+    const canvas = digitCanvas(label);
+    const text = h("span", {}, label);
+    return { canvas, text, element: h("div", { class: "em2vae-picture" }, canvas, text) };
+  };
+  const original = picture("Original");
+  const decoded = picture("Decoded");
+  const target = picture("Target");
+  const said = h("output", { "aria-live": "polite" });
+  const axisValues = (axis) => Float32Array.from(labels, (_, n) => codes[n * K + axes[axis]]);
+
+  function drawDigitOrNone({ canvas, text, element }, role, n) {
+    element.hidden = n < 0;
+    if (n < 0) return;
+    drawDigit(canvas, image(n));
+    text.textContent = `${role}: a ${labels[n]}`;
+    canvas.setAttribute("aria-label", `${role}: a handwritten ${labels[n]} of the test set`);
+  }
+  function nearest(z) {
+    let best = -1;
+    let least = Infinity;
+    for (let n = 0; n < labels.length; n++) {
+      let distance = 0;
+      for (const k of active) distance += (codes[n * K + k] - z[k]) ** 2;
+      if (distance < least) [best, least] = [n, distance];
+    }
+    return labels[best];
+  }
+  let mapped = { key: "" };
+  function draw() {
+    const z = model.get("z");
+    const digit = model.get("digit");
+    const near = nearest(z);
+    drawDigit(decoded.canvas, decode(decoder, z));
+    decoded.text.textContent = digit < 0 ? "Decoded prior sample" : "Decoded from z";
+    decoded.canvas.setAttribute("aria-label", `Decoded from z: most like a ${near}`);
+    drawDigitOrNone(original, "Original", digit);
+    drawDigitOrNone(target, "Target", path ? path.digit : -1);
+    walked.element.hidden = !path;
+    active.forEach((k, i) => sliders[i].update(z[k]));
+    const key = axes.join();
+    if (mapped.key !== key)
+      mapped = { key, labels, xs: axisValues(0), ys: axisValues(1), names: axes.map(name) };
+    const onAxes = (point) => axes.map((k) => point[k]);
+    map.draw(mapped, onAxes(z), path && [onAxes(path.from), onAxes(path.to)]);
+    const point = axes.map((k) => `${name(k)} = ${signed(z[k])}`).join(", ");
+    map.canvas.setAttribute(
+      "aria-label",
+      `Map of ${labels.length} test digits by ${name(axes[0])} and ${name(axes[1])}, point at ${point}`,
+    );
+    said.textContent = `At ${point}${K > 2 ? ` (and ${K - 2} more)` : ""} the nearest test digit is a ${near}.`;
+  }
+
+  model.on("change:digit", () => showDigit(model.get("digit")));
+  return {
+    buttons: [
+      button("A test digit", () => {
+        model.set("digit", nextDigit());
+        model.save_changes();
+      }),
+      button("A prior sample", showPriorSample),
+      button("Interpolate", interpolate),
+    ],
+    content: [
+      h(
+        "div",
+        { class: "em2vae-body" },
+        h("div", {}, picker, map.canvas),
+        h(
+          "div",
+          { class: "em2vae-side" },
+          h("div", { class: "em2vae-pictures" }, decoded.element, original.element, target.element),
+          walked.element,
+          said,
+          K > 2 ? "" : sliderGrid,
+        ),
+      ),
+      K > 2 ? sliderGrid : "",
+    ],
+    caption: CAPTION,
+    draw,
+    traits: ["z", "digit"],
+  };
+});

@@ -1,0 +1,104 @@
+"""Training by stochastic gradient ascent on the bound (chapter 11)."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from em2vae.data import binarize as draw_binary
+from em2vae.vae import VAE, check_data, check_positive
+
+
+@dataclass
+class History:
+    """Means over each epoch's training images, in nats, and the seconds each epoch took."""
+
+    elbo: list[float] = field(default_factory=list)
+    log_likelihood: list[float] = field(default_factory=list)
+    kl: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+
+def fit(
+    model: VAE,
+    x: Tensor,
+    epochs: int = 20,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
+    binarize: str = "stochastic",
+    beta: float = 1.0,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    on_epoch: Callable[[int], None] | None = None,
+) -> History:
+    """Maximize the mean ELBO of the images x with Adam (chapter 11, algorithm aevb).
+
+    Args:
+        model: the VAE; it is trained in place and left on `device`.
+        x: images (N, D) in [0, 1].
+        epochs: passes over the data.
+        batch_size: images in a mini-batch; the last one of an epoch may be smaller.
+        learning_rate: of Adam.
+        binarize: "stochastic" draws the binary images anew in every epoch, "fixed" draws them
+            once, "none" takes x as it is, which must then be binary.
+        beta: weight of the KL (see VAE.elbo).
+        seed: fixes the order of the images, their binarization and the noise.
+        device: where to train.
+        on_epoch: called with the number of epochs done, before the first and after each one.
+
+    Returns:
+        History of the epoch means.
+
+    Raises:
+        TypeError, ValueError: an argument is not what is described here.
+        FloatingPointError: the loss is not finite.
+    """
+    check_data(x, model.data_dim, binary=binarize == "none")
+    check_positive(images=len(x), epochs=epochs, batch_size=batch_size)
+    if binarize not in ("stochastic", "fixed", "none"):
+        raise ValueError(f"binarize must be 'stochastic', 'fixed' or 'none', got {binarize!r}")
+    if not 0 < learning_rate < math.inf:
+        raise ValueError(f"learning_rate must be positive and finite, got {learning_rate!r}")
+    if not 0 <= beta < math.inf:
+        raise ValueError(f"beta must be a finite number of at least 0, got {beta!r}")
+    generator = torch.Generator().manual_seed(seed)
+    images = draw_binary(x, generator) if binarize == "fixed" else x
+    model.to(device).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
+    history = History()
+    if on_epoch:
+        on_epoch(0)
+    for epoch in tqdm(range(1, epochs + 1), desc="epochs", leave=False):
+        start = time.perf_counter()
+        if binarize == "stochastic":
+            images = draw_binary(x, generator)
+        means = _train_epoch(model, images, batch_size, optimizer, beta, generator, device)
+        for name, value in zip(("elbo", "log_likelihood", "kl"), means, strict=True):
+            getattr(history, name).append(value)
+        history.seconds.append(time.perf_counter() - start)
+        if on_epoch:
+            on_epoch(epoch)
+    return history
+
+
+def _train_epoch(model, images, batch_size, optimizer, beta, generator, device) -> list[float]:
+    """One pass over the images; the epoch's means of elbo, log_likelihood and kl."""
+    sums = torch.zeros(3)
+    for indices in torch.randperm(len(images), generator=generator).split(batch_size):
+        batch = images[indices].to(device)
+        terms = model.elbo(batch, beta=beta, generator=generator)
+        loss = -terms.elbo.mean()  # over the batch
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss became {loss.item()}: try a smaller learning_rate than "
+                f"{optimizer.param_groups[0]['lr']:g}"
+            )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        sums += torch.stack([term.detach().sum() for term in terms]).cpu()
+    return (sums / len(images)).tolist()

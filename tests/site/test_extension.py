@@ -1,0 +1,139 @@
+"""The local Sphinx extension, on a book of two small pages and on its functions alone."""
+
+import os
+import shutil
+from types import SimpleNamespace
+
+import em2vae_book
+import nbformat
+import pytest
+from conftest import build
+from pages import ROOT
+
+FROM_ENVIRONMENT = ("BOOK_REPOSITORY_URL", "GITHUB_SERVER_URL", "GITHUB_REPOSITORY")
+TOC = """
+format: jb-book
+root: book/index
+parts:
+  - caption: One
+    numbered: 2
+    chapters: [{file: book/07-small}]
+"""
+INDEX = """# A small book
+{numref}`fig-line`, {eq}`same`
+
+<div data-em2vae-figure="NAME" data-em2vae-page="book/07-small"></div>
+"""
+CELLS = [
+    "# Small\n\n```{math}\n:label: same\nx = x\n```\n\nText.",
+    'from pathlib import Path\nfrom tqdm import tqdm\n'
+    'with open("../runs", "a") as runs:\n    runs.write("x")\nlist(tqdm(range(3)));',
+    "import anywidget, traitlets\n"
+    "class Shown(anywidget.AnyWidget):\n"
+    '    _esm = "export default { render() {} }"\n'
+    '    _figure = traitlets.Unicode("small-figure").tag(sync=True)\n'
+    "first, second = Shown(), Shown()\nsecond",
+]  # fmt: skip
+PLOT = {"image": {"alt": "A line."}, "figure": {"caption": "A line.", "name": "fig-line"}}
+
+
+@pytest.fixture(scope="module")
+def small_book(tmp_path_factory):
+    root = tmp_path_factory.mktemp("small-book")
+    for name in ("_config.yml", "requirements.txt"):
+        shutil.copy(ROOT / name, root)
+    for name in ("book/_ext", "book/_static", "src/em2vae/interactive"):
+        shutil.copytree(ROOT / name, root / name)
+    notebook = nbformat.v4.new_notebook()
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+    notebook.cells = [nbformat.v4.new_markdown_cell(CELLS[0])]
+    notebook.cells += [nbformat.v4.new_code_cell(cell) for cell in CELLS[1:]]
+    plot = "import matplotlib.pyplot as plt\nplt.plot([1, 2]);"
+    notebook.cells += [nbformat.v4.new_code_cell(plot, metadata={"mystnb": PLOT})]
+    nbformat.write(notebook, root / "book/07-small.ipynb")
+    (root / "_toc.yml").write_text(TOC)
+    (root / "book/index.md").write_text(INDEX.replace("NAME", "small-figure"))
+    (root / "book/references.bib").touch()
+    return root
+
+
+def build_small(root, **variables) -> str:
+    """Build it with these environment variables alone; return the chapter's HTML."""
+    kept = {name: value for name, value in os.environ.items() if name not in FROM_ENVIRONMENT}
+    build(root, env=kept | variables)
+    return (root / "_build/html/book/07-small.html").read_text(encoding="utf-8")
+
+
+def test_small_book(small_book):
+    """One story, because each build starts from what the last one left."""
+    chapter = build_small(small_book)
+    index = (small_book / "_build/html/book/index.html").read_text(encoding="utf-8")
+    assert runs(small_book) == 1
+    assert "mybinder.org" not in chapter and "colab" not in chapter and "github.com" not in chapter
+    # Numbers come from the file name, and other pages see them.
+    assert '<span class="eqno">(7.1)' in chapter
+    assert "Fig. 7.1" in index and "(7.1)" in index and ">7. Small" in index
+    # The figure is on both pages, its host once on each, and the other model stays behind.
+    assert chapter.count("em2vae-host.js") == index.count("em2vae-host.js") == 1
+    assert index.count("&quot;_figure&quot;") + index.count('"_figure"') == 1
+    assert "data-em2vae-figure" not in index
+
+    chapter = build_small(small_book, BOOK_REPOSITORY_URL="https://github.com/reader/copy.git")
+    assert runs(small_book) == 1, "a second build must not run the chapter again"
+    assert "mybinder.org/v2/gh/reader/copy/main?urlpath=lab/tree/book/07-small.ipynb" in chapter
+    assert "/github/reader/copy/blob/main/book/07-small.ipynb" in chapter
+    assert 'href="https://github.com/reader/copy"' in chapter
+
+    (small_book / "src/em2vae/interactive/host.js").write_text("// changed")
+    (small_book / "book/index.md").write_text(INDEX.replace("NAME", "no-such-figure"))
+    with pytest.raises(pytest.fail.Exception, match="no figure 'no-such-figure' in the page"):
+        build_small(small_book)
+    assert runs(small_book) == 2, "a change in src/ must run the chapter again"
+    assert len(list((small_book / "_build/.jupyter_cache").iterdir())) == 1
+    assert not (small_book / "_build/html/index.html").exists()
+
+
+def runs(root) -> int:
+    return len((root / "runs").read_text())
+
+
+def test_cache_key_follows_sources_and_pins(tmp_path):
+    (tmp_path / "src/em2vae").mkdir(parents=True)
+    (tmp_path / "src/em2vae/vae.py").write_text("a = 1")
+    (tmp_path / "requirements.txt").write_text("torch==1")
+    keys = [em2vae_book.cache_key(tmp_path)]
+    (tmp_path / "src/em2vae/vae.py").write_text("a = 2")
+    keys.append(em2vae_book.cache_key(tmp_path))
+    (tmp_path / "src/em2vae/vae.py").rename(tmp_path / "src/em2vae/other.py")
+    keys.append(em2vae_book.cache_key(tmp_path))
+    (tmp_path / "requirements.txt").write_text("torch==2")
+    keys.append(em2vae_book.cache_key(tmp_path))
+    assert len(set(keys)) == 4
+    for made in ("__pycache__/vae.pyc", "em2vae.egg-info/PKG-INFO", ".DS_Store"):
+        (tmp_path / "src" / made).parent.mkdir(exist_ok=True)
+        (tmp_path / "src" / made).write_text("made by a tool")
+    assert em2vae_book.cache_key(tmp_path) == keys[-1]
+
+
+def repository_options(monkeypatch, **variables) -> dict:
+    for name in FROM_ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    config = SimpleNamespace(html_theme_options={})
+    em2vae_book.add_repository(None, config)
+    return config.html_theme_options
+
+
+def test_repository_is_what_the_environment_says(monkeypatch):
+    assert repository_options(monkeypatch) == {}
+    assert repository_options(monkeypatch, GITHUB_SERVER_URL="https://github.com") == {}
+    runner = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "a/b"}
+    assert repository_options(monkeypatch, **runner)["repository_url"] == "https://github.com/a/b"
+    named = runner | {"BOOK_REPOSITORY_URL": "https://gitlab.com/c/d/"}
+    assert repository_options(monkeypatch, **named)["repository_url"] == "https://gitlab.com/c/d"
+
+
+def test_mathjax_is_trimmed(site):
+    files = [path for path in (site / "_static/mathjax").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 8e6

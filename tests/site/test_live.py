@@ -1,0 +1,86 @@
+"""The figure in a running notebook: JupyterLab in the browser, a kernel behind it."""
+
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+CELLS = [
+    """
+import torch
+from em2vae import VAE, load_digits
+from em2vae.interactive.latent_explorer import LatentExplorer
+
+torch.set_num_threads(1)
+vae = VAE(2, (8,))
+with torch.no_grad():
+    vae.encoder.heads.weight *= 20  # both dimensions active
+x, labels = load_digits("test")
+explorer = LatentExplorer(vae, x[:20], labels[:20])
+explorer
+""",
+    "print('python reads', explorer.z)",
+    "explorer.z = [-2.0, 0.25]",
+    "explorer.digit = 3\nprint('digit', explorer.digit)",
+]
+
+
+@pytest.fixture
+def lab_url(tmp_path):
+    """A JupyterLab on the loopback address whose folder holds live.ipynb."""
+    notebook = new_notebook(cells=[new_code_cell(cell.strip()) for cell in CELLS])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3 (ipykernel)"}
+    nbformat.write(notebook, tmp_path / "live.ipynb")
+    log = tmp_path / "log.txt"
+    options = ["--no-browser", "--allow-root", "--IdentityProvider.token=live", "--port=0"]
+    options += [f"--ServerApp.root_dir={tmp_path}", "--LabApp.news_url=None"]
+    command = [sys.executable, "-m", "jupyterlab", *options]
+    with log.open("w") as out:
+        lab = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+        try:
+            yield wait_for(log, lab)
+        finally:
+            lab.terminate()
+            lab.wait(timeout=30)
+
+
+def wait_for(log, lab) -> str:
+    """The server's address, once it answers."""
+    for _ in range(300):
+        found = re.search(r"http://127\.0\.0\.1:\d+/", log.read_text())
+        if found and lab.poll() is None:
+            urllib.request.urlopen(f"{found[0]}api", timeout=30).close()
+            return found[0]
+        time.sleep(0.2)
+    pytest.fail(f"JupyterLab did not start:\n{log.read_text()}")
+
+
+def test_traits_are_in_sync_both_ways(browser, lab_url):
+    page = browser.new_page(viewport={"width": 1400, "height": 1600})
+    page.goto(f"{lab_url}doc/tree/live.ipynb?token=live")
+    page.locator(".jp-Cell .cm-content").first.click(timeout=60_000)
+    page.keyboard.press("Shift+Enter")
+    figure = page.locator("figure.em2vae[data-state=ready]")
+    figure.wait_for(timeout=60_000)
+
+    figure.locator(".em2vae-slider").filter(has_text="z₁").locator("input").fill("1.5")
+    figure.locator(".em2vae-slider").filter(has_text="z₂").locator("input").fill("-0.5")
+    run(page, 1)
+    page.get_by_text("python reads [1.5, -0.5]").wait_for(timeout=30_000)
+
+    run(page, 2)
+    figure.locator("output").filter(has_text="z₁ = −2.00, z₂ = 0.25").wait_for(timeout=30_000)
+
+    run(page, 3)
+    figure.get_by_text("Original: a 3").wait_for(timeout=30_000)
+    page.close()
+
+
+def run(page, index: int) -> None:
+    page.locator(".jp-Cell .cm-content").nth(index).click()
+    page.keyboard.press("Shift+Enter")

@@ -1,0 +1,112 @@
+"""Every built page: clean, linked, readable, and usable in light and dark and on a phone."""
+
+import functools
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from bs4 import BeautifulSoup
+from pages import DOCNAMES, PAGES
+
+IMAGE_SUFFIX = re.compile(r"\.(svg|png|jpe?g|gif|webp)\b", re.IGNORECASE)
+OVERFLOWING = """() => {
+    const width = document.documentElement.clientWidth;
+    if (document.documentElement.scrollWidth <= width) return [];
+    return [...document.querySelectorAll("body *")]
+        .filter((e) => e.getBoundingClientRect().right > width + 1)
+        .map((e) => `${e.tagName.toLowerCase()}.${e.className}`);
+}"""
+UNSET_FORMULAS = """() =>
+    [...document.querySelectorAll(".math")]
+        .filter((e) => !e.querySelector("mjx-container") || e.querySelector("mjx-merror"))
+        .map((e) => e.textContent)
+"""
+
+
+@functools.cache
+def soup(path: Path) -> BeautifulSoup:
+    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+
+
+def article(site: Path, name: str):
+    return soup(site / f"{name}.html").find("article")
+
+
+def test_every_page_is_in_the_table_of_contents(site):
+    built = {path.relative_to(site).with_suffix("").as_posix() for path in site.rglob("*.html")}
+    assert built - {"index"} - {p for p in built if p.startswith("_static/")} == set(PAGES)
+
+
+@pytest.mark.parametrize("scheme", ["http", "file"])
+@pytest.mark.parametrize("name", PAGES)
+def test_page_loads_clean(open_page, name, scheme):
+    page = open_page(name, scheme)
+    assert page.title()
+    assert page.locator("h1:visible").count() == 1
+    assert page.evaluate(UNSET_FORMULAS) == []
+
+
+@pytest.mark.parametrize("scheme", ["http", "file"])
+def test_the_top_of_the_folder_opens_the_book(open_page, scheme):
+    page = open_page("index.html", scheme)
+    page.wait_for_url(f"**/{DOCNAMES[0]}.html")
+    page.wait_for_load_state()
+
+
+@pytest.mark.parametrize("look", ["light", "dark", "phone"])
+@pytest.mark.parametrize("name", PAGES)
+def test_accessible(open_page, name, look):
+    page = open_page(name, dark=look == "dark", width=390 if look == "phone" else 1280)
+    if look == "dark":
+        assert page.locator('html[data-theme="dark"]').count() == 1
+    # Axe would fetch the style sheets a second time, which browsers refuse over file://.
+    found = Axe().run(page, options={"resultTypes": ["violations"], "preload": False})
+    assert not found.violations_count, found.generate_report()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_nothing_overflows_on_a_small_phone(open_page, name):
+    assert open_page(name, width=360).evaluate(OVERFLOWING) == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_somewhere(site, name):
+    source = site / f"{name}.html"
+    broken = []
+    for tag in soup(source).find_all(["a", "img", "link", "script"]):
+        address = tag.get("href") or tag.get("src") or ""
+        url = urlsplit(address)
+        if not address or url.scheme or url.netloc:
+            continue
+        target = (source.parent / unquote(url.path)).resolve() if url.path else source
+        is_page = target.suffix == ".html" and url.fragment
+        if not target.is_file() or (is_page and not soup(target).find(id=unquote(url.fragment))):
+            broken.append(address)
+    assert broken == []
+
+
+@pytest.mark.parametrize("name", DOCNAMES)
+def test_images_have_real_alternative_text(site, name):
+    texts = [image.get("alt", "").strip() for image in article(site, name).find_all("img")]
+    assert [text for text in texts if len(text) < 10 or IMAGE_SUFFIX.search(text)] == []
+
+
+@pytest.mark.parametrize("name", DOCNAMES)
+def test_no_footnote_is_left_unresolved(site, name):
+    text = BeautifulSoup(str(article(site, name)), "html.parser")
+    for code in text.select("pre, code, .math"):
+        code.decompose()
+    assert "[^" not in text.get_text()
+
+
+@pytest.mark.parametrize("scheme", ["http", "file"])
+def test_search_finds_a_page(open_page, scheme):
+    page = open_page("search.html?q=posterior", scheme)
+    result = page.locator("#search-results li a").first
+    result.wait_for()
+    page.get_by_text("Search finished").first.wait_for()
+    result.click()
+    page.wait_for_url("**/book/*.html*")
+    page.wait_for_load_state()
