@@ -4,10 +4,10 @@ PYTHON ?= python3
 .PHONY: book test lab bench zip clean
 
 # A build that failed on a warning passes when it is repeated on its own leftovers, so each
-# build starts clean; the execution cache survives.
+# build starts clean; the execution cache survives. Without index.html the tests build again.
 book: .venv/stamp
 	$(BIN)/jupyter-book clean .
-	$(BIN)/jupyter-book build . -W -n --keep-going
+	$(BIN)/jupyter-book build . -W -n --keep-going || { rm -f _build/html/index.html; exit 1; }
 	@echo "Open $(CURDIR)/_build/html/index.html"
 
 test: .venv/stamp
@@ -21,7 +21,7 @@ bench: .venv/stamp
 
 zip: book
 	cd _build && rm -rf em2vae-book em2vae-book.zip && cp -R html em2vae-book
-	cd _build && $(CURDIR)/$(BIN)/python -m zipfile -c em2vae-book.zip em2vae-book
+	cd _build && ../$(BIN)/python -m zipfile -c em2vae-book.zip em2vae-book
 
 clean:
 	rm -rf _build

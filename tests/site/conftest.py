@@ -16,19 +16,15 @@ Fixtures for the tests of this folder:
 
 import functools
 import shutil
-import subprocess
-import sys
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from chromium import find_browser
-from em2vae_book import sources
-from pages import ROOT
+from pages import HTML, ROOT, build, out_of_date
 from playwright.sync_api import Error, sync_playwright
 
-HTML = ROOT / "_build" / "html"
 # No name but the loopback address resolves.
 NETWORK_CUT = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 SETTLED = """() => {
@@ -43,26 +39,6 @@ def site() -> Path:
     if out_of_date(HTML / "index.html"):
         build(ROOT)
     return HTML
-
-
-def out_of_date(built: Path) -> bool:
-    """Whether the built file is missing or older than a source."""
-    files = [ROOT / name for name in ("_config.yml", "_toc.yml", "requirements.txt")]
-    files += sources(ROOT / "book") + sources(ROOT / "src")
-    return not built.exists() or max(p.stat().st_mtime for p in files) > built.stat().st_mtime
-
-
-def build(root: Path, **options) -> None:
-    """What `make book` does, with the tools of the running Python."""
-    tool = shutil.which("jupyter-book", path=str(Path(sys.executable).parent)) or "jupyter-book"
-    for command in (["clean", "."], ["build", ".", "-W", "-n", "--keep-going"]):
-        run = subprocess.run(
-            [tool, *command], cwd=root, capture_output=True, text=True, check=False, **options
-        )
-        if run.returncode:
-            # The next run must build again.
-            (root / "_build/html/index.html").unlink(missing_ok=True)
-            pytest.fail(f"jupyter-book {' '.join(command)} failed:\n{run.stdout}\n{run.stderr}")
 
 
 @pytest.fixture(scope="session")

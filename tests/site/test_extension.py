@@ -7,8 +7,7 @@ from types import SimpleNamespace
 import em2vae_book
 import nbformat
 import pytest
-from conftest import build
-from pages import ROOT
+from pages import ROOT, build
 
 FROM_ENVIRONMENT = ("BOOK_REPOSITORY_URL", "GITHUB_SERVER_URL", "GITHUB_REPOSITORY")
 TOC = """
@@ -86,7 +85,7 @@ def test_small_book(small_book):
 
     (small_book / "src/em2vae/interactive/host.js").write_text("// changed")
     (small_book / "book/index.md").write_text(INDEX.replace("NAME", "no-such-figure"))
-    with pytest.raises(pytest.fail.Exception, match="no figure 'no-such-figure' in the page"):
+    with pytest.raises(RuntimeError, match="no figure 'no-such-figure' in the page"):
         build_small(small_book)
     assert runs(small_book) == 2, "a change in src/ must run the chapter again"
     assert len(list((small_book / "_build/.jupyter_cache").iterdir())) == 1

@@ -54,7 +54,8 @@ export default interactive(({ model, redraw }) => {
     setZ(path.from.map((from, k) => from + t * (path.to[k] - from)));
   }
   function interpolate() {
-    const digit = ((path ? path.digit : model.get("digit")) + 1) % labels.length;
+    if (path) model.set("digit", path.digit); // the last target is where the next walk starts
+    const digit = nextDigit();
     const walking = (path = { from: model.get("z"), to: encode(encoder, image(digit)).mu, digit });
     walked.input.focus({ preventScroll: true });
     animate(INTERPOLATION_MS, (t) => path === walking && walking.by !== "hand" && walk(t));
@@ -89,17 +90,20 @@ export default interactive(({ model, redraw }) => {
     limit,
     onpick: (x, y) => setCoordinates([[axes[0], x], [axes[1], y]]),
   });
-  const axisSelect = (label, axis) =>
+  const axisSelects = ["Across", "Up"].map((label, axis) =>
     select({
       label,
       options: active.map((k) => [String(k), name(k)]),
       value: String(axes[axis]),
       onchange: (k) => {
+        if (axes[1 - axis] === Number(k)) axes[1 - axis] = axes[axis]; // never twice the same
         axes[axis] = Number(k);
+        axisSelects.forEach(({ input }, which) => (input.value = String(axes[which])));
         redraw();
       },
-    });
-  const picker = K > 2 ? h("div", { class: "em2vae-axes" }, axisSelect("Across", 0), axisSelect("Up", 1)) : "";
+    }),
+  );
+  const picker = K > 2 ? h("div", { class: "em2vae-axes" }, ...axisSelects.map(({ element }) => element)) : "";
 
   // Draw
   const picture = (label) => {
@@ -108,7 +112,7 @@ export default interactive(({ model, redraw }) => {
     return { canvas, text, element: h("div", { class: "em2vae-picture" }, canvas, text) };
   };
   const original = picture("Original");
-  const decoded = picture("Decoded");
+  const decoded = picture("Decoded from z");
   const target = picture("Target");
   const said = h("output", { "aria-live": "polite" });
   const axisValues = (axis) => Float32Array.from(labels, (_, n) => codes[n * K + axes[axis]]);
@@ -136,7 +140,6 @@ export default interactive(({ model, redraw }) => {
     const digit = model.get("digit");
     const near = nearest(z);
     drawDigit(decoded.canvas, decode(decoder, z));
-    decoded.text.textContent = digit < 0 ? "Decoded prior sample" : "Decoded from z";
     decoded.canvas.setAttribute("aria-label", `Decoded from z: most like a ${near}`);
     drawDigitOrNone(original, "Original", digit);
     drawDigitOrNone(target, "Target", path ? path.digit : -1);

@@ -117,8 +117,8 @@ export function select({ label, options, value, onchange }) {
   const choices = options.map(([key, text]) =>
     h("option", { value: key, selected: key === value }, text),
   );
-  const element = h("select", { id, onchange: (event) => onchange(event.target.value) }, ...choices);
-  return h("span", { class: "em2vae-select" }, h("label", { for: id }, label), " ", element);
+  const input = h("select", { id, onchange: () => onchange(input.value) }, ...choices);
+  return { element: h("span", {}, h("label", { for: id }, label), " ", input), input };
 }
 
 export const signed = (value, digits = 2) =>
@@ -151,16 +151,17 @@ function readable(color, dark) {
   return `rgb(${channels.map((c) => Math.round(c * 0.62 + 255 * 0.38)).join(" ")})`;
 }
 
-/* A square map of codes, each drawn as its digit, with a cross at the current point. */
+/* A square map of codes, each drawn as its digit (at the edge if it lies beyond), with a ring at
+   the current point. */
 export function latentMap({ colors, limit, onpick }) {
   const canvas = h("canvas", { class: "em2vae-map", role: "img" });
   const points = document.createElement("canvas"); // redrawn only when size, theme or data change
   let drawn = "";
   const toPixels = (value) => ((value + limit) / (2 * limit)) * canvas.width;
+  const inside = (value) => Math.max(-limit, Math.min(limit, value));
   const pick = (event) => {
     const box = canvas.getBoundingClientRect();
-    const at = (offset, length) =>
-      Math.max(-limit, Math.min(limit, (2 * (offset / length) - 1) * limit));
+    const at = (offset, length) => inside((2 * (offset / length) - 1) * limit);
     onpick(at(event.clientX - box.left, box.width), -at(event.clientY - box.top, box.height));
   };
   canvas.addEventListener("pointerdown", (event) => {
@@ -183,7 +184,7 @@ export function latentMap({ colors, limit, onpick }) {
     context.font = `600 ${0.62 * em}px system-ui, sans-serif`;
     for (let i = 0; i < xs.length; i++) {
       context.fillStyle = readable(colors[labels[i]], dark);
-      context.fillText(labels[i], toPixels(xs[i]), canvas.width - toPixels(ys[i]));
+      context.fillText(labels[i], toPixels(inside(xs[i])), canvas.width - toPixels(inside(ys[i])));
     }
     context.font = `${0.75 * em}px system-ui, sans-serif`;
     context.fillStyle = themeColor(canvas, "--em2vae-text");

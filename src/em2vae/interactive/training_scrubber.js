@@ -7,7 +7,7 @@ const COLUMNS = 5;
 const MS_PER_STEP = 350;
 const CAPTION =
   "Drag through the epochs. Left: the codes of 500 test digits find their places; drag on the map to " +
-  "move the point. Right: the decoder's picture at that point, and what it makes of 20 fixed draws from the prior.";
+  "move the point (codes beyond the frame stand at its edge). Right: the decoder's picture at that point, and what it makes of 20 fixed draws from the prior.";
 
 export default interactive(({ model }) => {
   // State
