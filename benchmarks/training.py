@@ -2,11 +2,11 @@
 
     EM2VAE_DATA=path/to/mnist.npz python benchmarks/training.py
 
-All four take turns in one process, epoch by epoch, and each is judged by its median epoch.
+All four take turns in one process, epoch by epoch. Each is judged by its fastest epoch:
+whatever else the machine does only adds time.
 """
 
 import os
-import statistics
 import sys
 import time
 
@@ -43,13 +43,13 @@ def new_vae() -> VAE:
 class DataLoaderTraining:
     """What most people write first, with the model and the bound of the book."""
 
-    def __init__(self, x):
+    def __init__(self, x, labels):
         self.model = new_vae()
-        self.loader = DataLoader(TensorDataset(x), batch_size=BATCH_SIZE, shuffle=True)
+        self.loader = DataLoader(TensorDataset(x, labels), batch_size=BATCH_SIZE, shuffle=True)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=LEARNING_RATE)
 
     def epoch(self):
-        for (batch,) in self.loader:
+        for batch, _ in self.loader:
             loss = -self.model.elbo(torch.bernoulli(batch)).elbo.mean()
             self.optimizer.zero_grad()
             loss.backward()
@@ -140,7 +140,7 @@ def race(x, labels) -> tuple[dict[str, list[float]], dict[str, VAE]]:
     """
     torch.manual_seed(0)
     others = {
-        "dataloader": DataLoaderTraining(x),
+        "dataloader": DataLoaderTraining(x, labels),
         "classic": ClassicTraining(x, labels),
         "floor": MatrixProducts(x),
     }
@@ -170,7 +170,7 @@ def mean_bound(model: VAE, x) -> float:
 
 
 def summarize(seconds, bounds) -> dict:
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    fastest = {name: min(values) for name, values in seconds.items()}
     return {
         "what": "training 784-400-20 on all of MNIST, seconds an epoch",
         "settings": {
@@ -182,8 +182,8 @@ def summarize(seconds, bounds) -> dict:
         },
         "ways": WAYS,
         "seconds_of_each_epoch": {k: [round(s, 3) for s in v] for k, v in seconds.items()},
-        "seconds_an_epoch": {name: round(median, 3) for name, median in medians.items()},
-        "fit_divided_by": {k: round(medians["fit"] / medians[k], 3) for k in WAYS if k != "fit"},
+        "seconds_fastest_epoch": {name: round(value, 3) for name, value in fastest.items()},
+        "fit_divided_by": {k: round(fastest["fit"] / fastest[k], 3) for k in WAYS if k != "fit"},
         "test_bound_nats": {name: round(bound, 2) for name, bound in bounds.items()},
         "test_bound_difference_nats": round(abs(bounds["fit"] - bounds["dataloader"]), 2),
     }
@@ -191,11 +191,11 @@ def summarize(seconds, bounds) -> dict:
 
 def show(result: dict) -> None:
     print(f"{'':12}{'s/epoch':>10}{'fit / it':>10}{'test bound':>12}")
-    for name, median in result["seconds_an_epoch"].items():
+    for name, value in result["seconds_fastest_epoch"].items():
         ratio = result["fit_divided_by"].get(name, 1.0)
         bound = result["test_bound_nats"].get(name, "")
-        print(f"{name:12}{median:10.2f}{ratio:10.2f}{bound:>12}")
-    print("wanted: fit / dataloader at most 0.67, fit / classic at most 0.33, bounds within 0.5")
+        print(f"{name:12}{value:10.2f}{ratio:10.2f}{bound:>12}")
+    print("goals: fit / dataloader at most 0.67, fit / classic at most 0.33, bounds within 0.5")
 
 
 def main() -> None:

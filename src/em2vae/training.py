@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -43,7 +43,7 @@ def fit(
         epochs: passes over the data.
         batch_size: images in a mini-batch; the last one of an epoch may be smaller.
         learning_rate: of Adam.
-        binarize: "stochastic" draws the binary images anew in every epoch, "fixed" draws them
+        binarize: "stochastic" draws each mini-batch's binary images anew, "fixed" draws them all
             once, "none" takes x as it is, which must then be binary.
         beta: weight of the KL (see VAE.elbo).
         seed: fixes the order of the images, their binarization and the noise.
@@ -74,9 +74,8 @@ def fit(
         on_epoch(0)
     for epoch in tqdm(range(1, epochs + 1), desc="epochs", leave=False):
         start = time.perf_counter()
-        if binarize == "stochastic":
-            images = draw_binary(x, generator)
-        means = _train_epoch(model, images, batch_size, optimizer, beta, generator, device)
+        batches = _binary_batches(images, batch_size, binarize == "stochastic", generator)
+        means = _train_epoch(model, batches, optimizer, beta, generator, device)
         for name, value in zip(("elbo", "log_likelihood", "kl"), means, strict=True):
             getattr(history, name).append(value)
         history.seconds.append(time.perf_counter() - start)
@@ -85,12 +84,17 @@ def fit(
     return history
 
 
-def _train_epoch(model, images, batch_size, optimizer, beta, generator, device) -> list[float]:
-    """One pass over the images; the epoch's means of elbo, log_likelihood and kl."""
-    sums = torch.zeros(3)
+def _binary_batches(images, batch_size, draw, generator) -> Iterator[Tensor]:
+    """The images in a new order, cut into mini-batches (B, D), and drawn from their grey values."""
     for indices in torch.randperm(len(images), generator=generator).split(batch_size):
-        batch = images[indices].to(device)
-        terms = model.elbo(batch, beta=beta, generator=generator)
+        yield draw_binary(images[indices], generator) if draw else images[indices]
+
+
+def _train_epoch(model, batches, optimizer, beta, generator, device) -> list[float]:
+    """One pass over the images; the epoch's means of elbo, log_likelihood and kl."""
+    sums, n_images = torch.zeros(3), 0
+    for batch in batches:
+        terms = model.elbo(batch.to(device), beta=beta, generator=generator)
         loss = -terms.elbo.mean()  # over the batch
         if not torch.isfinite(loss):
             raise FloatingPointError(
@@ -101,4 +105,5 @@ def _train_epoch(model, images, batch_size, optimizer, beta, generator, device) 
         loss.backward()
         optimizer.step()
         sums += torch.stack([term.detach().sum() for term in terms]).cpu()
-    return (sums / len(images)).tolist()
+        n_images += len(batch)
+    return (sums / n_images).tolist()

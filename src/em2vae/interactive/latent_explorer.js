@@ -1,5 +1,5 @@
 import {
-  animate, button, bytesOf, decode, digitCanvas, drawDigit, encode, h, interactive, largest,
+  button, bytesOf, decode, digitCanvas, drawDigit, encode, h, interactive, largest,
   latentMap, select, signed, slider, subscript, unpackHalves, unpackNetwork,
 } from "./shared.js";
 
@@ -7,6 +7,19 @@ const INTERPOLATION_MS = 2000;
 const CAPTION =
   "Drag on the map or move a slider: the decoder draws p(x | z) at once. A test digit goes through " +
   "the encoder first. Interpolate walks in a straight line to the code of another digit.";
+
+/* Calls step(t) for t from 0 to 1 over the given time, while it returns true; where motion is not
+   wanted, once with 1. */
+function animate(milliseconds, step) {
+  if (matchMedia("(prefers-reduced-motion: reduce)").matches) return void step(1);
+  let start;
+  const frame = (now) => {
+    start ??= now;
+    const t = Math.min(1, (now - start) / milliseconds);
+    if (step(t) && t < 1) requestAnimationFrame(frame);
+  };
+  requestAnimationFrame(frame);
+}
 
 function gaussian() {
   return Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
@@ -26,7 +39,7 @@ export default interactive(({ model, redraw }) => {
   const name = (k) => `z${subscript(k + 1)}`;
   const image = (n) => Uint8Array.from({ length: 784 }, (_, i) => (images[98 * n + (i >> 3)] >> (7 - (i & 7))) & 1);
   const axes = [active[0], active[1] ?? (active[0] + 1) % K].sort((a, b) => a - b);
-  let path = null; // {from, to, digit}: the walk that the interpolation slider follows
+  let path = null; // {from, to, digit, byHand}: the walk that the interpolation slider follows
 
   function setZ(z) {
     model.set("z", [...z]);
@@ -57,8 +70,11 @@ export default interactive(({ model, redraw }) => {
     if (path) model.set("digit", path.digit); // the last target is where the next walk starts
     const digit = nextDigit();
     const walking = (path = { from: model.get("z"), to: encode(encoder, image(digit)).mu, digit });
-    walked.input.focus({ preventScroll: true });
-    animate(INTERPOLATION_MS, (t) => path === walking && walking.by !== "hand" && walk(t));
+    animate(INTERPOLATION_MS, (t) => {
+      const goesOn = path === walking && !walking.byHand;
+      if (goesOn) walk(t);
+      return goesOn;
+    });
   }
   const sliders = active.map((k, i) =>
     slider({
@@ -81,7 +97,7 @@ export default interactive(({ model, redraw }) => {
     value: 0,
     format: (t) => `${Math.round(100 * t)} %`,
     oninput: (t) => {
-      path.by = "hand";
+      path.byHand = true;
       walk(t);
     },
   });

@@ -296,15 +296,3 @@ export function interactive(setup) {
   }
   return { render };
 }
-
-/* Calls step(t) for t from 0 to 1 over the given time; one step where motion is not wanted. */
-export function animate(milliseconds, step) {
-  if (matchMedia("(prefers-reduced-motion: reduce)").matches) return void step(1);
-  let start;
-  const frame = (now) => {
-    start ??= now;
-    const t = Math.min(1, (now - start) / milliseconds);
-    if (step(t) !== false && t < 1) requestAnimationFrame(frame);
-  };
-  requestAnimationFrame(frame);
-}

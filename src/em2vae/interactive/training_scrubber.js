@@ -1,5 +1,5 @@
 import {
-  animate, button, bytesOf, decode, digitCanvas, drawDigit, h, interactive, largest, latentMap, signed, slider,
+  button, bytesOf, decode, digitCanvas, drawDigit, h, interactive, largest, latentMap, signed, slider,
   unpackHalves, unpackNetwork,
 } from "./shared.js";
 
@@ -51,12 +51,12 @@ export default interactive(({ model }) => {
   });
   function play() {
     const run = (playing = {});
-    const last = epochs.length - 1;
-    animate(MS_PER_STEP * last, (t) => {
-      if (playing !== run) return false;
-      const step = Math.round(t * last);
-      if (step !== model.get("step")) set("step", step);
-    });
+    const show = (step) => {
+      if (playing !== run) return;
+      set("step", step);
+      if (step + 1 < epochs.length) setTimeout(show, MS_PER_STEP, step + 1);
+    };
+    show(0);
   }
   const coordinate = (axis) =>
     slider({
