@@ -137,7 +137,7 @@ def reuse_figures(app, pagename, templatename, context, doctree) -> None:
     body, count = REUSED_FIGURE.subn(embed, context.get("body") or "")
     if count:
         context["body"] = body
-        app.add_js_file(HOST, defer="defer")
+        app.add_js_file(HOST)
 
 
 def find_figure(env, docname: str, name: str) -> tuple[str, dict] | None:

@@ -81,6 +81,24 @@
     }
   }
 
-  const models = Object.assign({}, ...scripts(STATE).map((s) => JSON.parse(s.textContent).state));
-  for (const view of scripts(VIEW)) show(view, models);
+  // Called where this script stands, in the page's head behind its widget state, and again when the
+  // page is parsed: modules load meanwhile, and figures start before the page's deferred scripts.
+  const models = {};
+  function readStates() {
+    for (const script of scripts(STATE)) {
+      Object.assign(models, JSON.parse(script.textContent).state);
+      script.remove();
+    }
+    for (const { state } of Object.values(models)) if (state._esm) load(state._esm).catch(() => {});
+  }
+
+  readStates();
+  document.addEventListener(
+    "readystatechange",
+    () => {
+      readStates();
+      for (const view of scripts(VIEW)) show(view, models);
+    },
+    { once: true },
+  );
 })();

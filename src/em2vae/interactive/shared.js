@@ -3,13 +3,15 @@
 
 // Bytes and networks -------------------------------------------------------------------------
 
+const crcOfByte = Uint32Array.from({ length: 256 }, (_, crc) => {
+  for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0xedb88320 : crc >>> 1;
+  return crc;
+});
+
 export function crc32(view) {
   let crc = -1;
-  for (let i = 0; i < view.byteLength; i++) {
-    let byte = (crc ^ view.getUint8(i)) & 255;
-    for (let bit = 0; bit < 8; bit++) byte = byte & 1 ? (byte >>> 1) ^ 0xedb88320 : byte >>> 1;
-    crc = (crc >>> 8) ^ byte;
-  }
+  for (let i = 0; i < view.byteLength; i++)
+    crc = (crc >>> 8) ^ crcOfByte[(crc ^ view.getUint8(i)) & 255];
   return ~crc >>> 0;
 }
 
@@ -287,6 +289,11 @@ export function interactive(setup) {
     const size = new ResizeObserver(redraw);
     size.observe(root);
     for (const trait of parts.traits) model.on(`change:${trait}`, redraw);
+    try {
+      parts.draw(); // at once, while the page's own scripts keep the first frame waiting
+    } catch (error) {
+      return fail(error);
+    }
     redraw();
     return () => {
       theme.disconnect();
