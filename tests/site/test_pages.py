@@ -52,7 +52,7 @@ def test_page_loads_clean(open_page, name, scheme):
 def test_the_top_of_the_folder_opens_the_book(open_page, scheme):
     page = open_page("index.html", scheme)
     page.wait_for_url(f"**/{DOCNAMES[0]}.html")
-    page.wait_for_load_state()
+    page.wait_for_load_state("networkidle")  # nothing is cut off by the end of the test
 
 
 @pytest.mark.parametrize("look", ["light", "dark", "phone"])
