@@ -248,3 +248,22 @@ def test_quality_of_a_small_budget(one_thread):
     # Other seeds gave -162.6 and -160.0; a drift beyond that is no rounding.
     assert terms.elbo.mean().item() == pytest.approx(-160.9, abs=2.0)
     assert terms.kl.mean().item() == pytest.approx(14.1, abs=1.0)
+
+
+def test_adam_keeps_no_denormal_numbers(monkeypatch):
+    """One image in 1,500 shows ink in the first pixel: its weights' running means die away."""
+    made = []
+
+    class Adam(torch.optim.Adam):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            made.append(self)
+
+    monkeypatch.setattr(torch.optim, "Adam", Adam)
+    x = torch.zeros(1_500, PIXELS)
+    x[0, 0] = x[1::2, 1] = 1.0
+    model = small_vae()
+    fit(model, x, epochs=1, batch_size=1, binarize="none")
+    running = made[0].state[model.encoder.body[0].weight]["exp_avg"].abs()
+    assert running[:, 0].max() == 0
+    assert running[:, 1].max() > 1e-6

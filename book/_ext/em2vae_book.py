@@ -27,6 +27,8 @@ MATHJAX_PARTS = (
     "a11y",
     "sre",
 )
+CODE_BLOCK = re.compile(r'<div class="highlight">.*?</div>', re.DOTALL)
+EQUATION_NAME = re.compile(r"\b([Ee]q\.) ([a-z][a-z0-9-]*[a-z0-9])")
 REUSED_FIGURE = re.compile(r"<div\b[^>]*\bdata-em2vae-figure=[^>]*>\s*</div>")
 
 
@@ -156,6 +158,25 @@ def script(kind: str, content: dict) -> str:
     return f'<script type="{kind}">{sanitize_script_content(json.dumps(content))}</script>\n'
 
 
+def link_equations(app, pagename, templatename, context, doctree) -> None:
+    """Code and printed text name an equation by its label, `eq. m-step`: link its number."""
+    equations = app.env.get_domain("math").equations
+
+    def link(match: re.Match) -> str:
+        eq, label = match.groups()
+        if label not in equations:
+            logger.warning("no equation %r", label, location=pagename)
+            return match[0]
+        page, _ = equations[label]
+        anchor = nodes.make_id(f"equation-{label}")
+        number = ".".join(map(str, app.env.toc_fignumbers[page]["displaymath"][anchor]))
+        uri = app.builder.get_relative_uri(pagename, page)
+        return f'{eq} <a href="{uri}#{anchor}" title="{label}">({number})</a>'
+
+    body = context.get("body") or ""
+    context["body"] = CODE_BLOCK.sub(lambda block: EQUATION_NAME.sub(link, block[0]), body)
+
+
 def copy_files(app, exception) -> None:
     """The parts of MathJax that the site needs, and the static page's host of the figures."""
     if exception or app.builder.format != "html":
@@ -178,5 +199,6 @@ def setup(app) -> dict:
     # After Sphinx's own numbering.
     app.connect("env-get-updated", number_by_file_name, priority=900)
     app.connect("html-page-context", reuse_figures)
+    app.connect("html-page-context", link_equations)
     app.connect("build-finished", copy_files)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

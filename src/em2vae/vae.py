@@ -7,41 +7,15 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
+from em2vae.checks import check_data, check_positive
+
 
 class ElboTerms(NamedTuple):
     """The terms of the bound for each example, each (B,) in nats."""
 
-    elbo: Tensor  # log_likelihood - beta * kl
+    elbo: Tensor  # log_likelihood - beta * kl, less what free bits add to the KL
     log_likelihood: Tensor  # E_q[log p(x|z)], estimated with n_samples draws of z
     kl: Tensor  # KL(q(z|x) || p(z)), exact
-
-
-def check_positive(**sizes: int) -> None:
-    """Raise ValueError naming the first argument that is not a whole number of at least 1."""
-    for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {size!r}")
-
-
-def check_data(x: Tensor, data_dim: int, binary: bool = False) -> None:
-    """Raise if x is not a float tensor (B, data_dim) in [0, 1], or in {0, 1} if `binary`."""
-    if not (isinstance(x, Tensor) and x.is_floating_point()):
-        raise TypeError(f"x must be a floating-point tensor, got {getattr(x, 'dtype', type(x))}")
-    if x.ndim != 2 or x.shape[-1] != data_dim:
-        raise ValueError(f"x must have shape (B, {data_dim}), got {tuple(x.shape)}")
-    if not len(x):
-        raise ValueError(f"x must hold at least one image, got shape {tuple(x.shape)}")
-    low, high = x.aminmax()  # NaN if any value is
-    if not bool(torch.isfinite(low) & torch.isfinite(high)):
-        raise ValueError("x must be finite, but it contains NaN or infinity")
-    if low < 0 or high > 1:
-        raise ValueError(f"x must lie in [0, 1], but it spans [{low:.3g}, {high:.3g}]")
-    if not binary or torch.equal(x * x, x):  # only 0 and 1 are their own squares
-        return
-    raise ValueError(
-        "x must be binary (0 or 1) under a Bernoulli likelihood, but it holds grey values: "
-        "use em2vae.data.binarize(x), or fit(..., binarize='stochastic')"
-    )
 
 
 def mlp(sizes: list[int], activation: type[nn.Module]) -> nn.Sequential:
@@ -152,15 +126,19 @@ class VAE(nn.Module):
         n_samples: int = 1,
         beta: float = 1.0,
         generator: torch.Generator | None = None,
+        free_bits: float = 0.0,
     ) -> ElboTerms:
         """The evidence lower bound of chapter 11 (eq. elbo) for binary images x (B, D).
 
         Args:
             x: images (B, D) of zeros and ones.
             n_samples: S, draws of z per image for the likelihood term; the KL is exact.
-            beta: weight of the KL in `.elbo`; only beta = 1 gives a bound on log p(x) whatever
-                the decoder (chapter 13). `.kl` itself is never scaled.
+            beta: weight of the KL in `.elbo`, which bounds log p(x) for beta of at least 1, the
+                closest for beta = 1 (chapter 13). `.kl` itself is never scaled.
             generator: source of the noise; the model's own stream by default.
+            free_bits: nats that each latent dimension may cost for free: where its KL, averaged
+                over the batch, lies below, `.elbo` takes this number in its place on average
+                (chapter 13, eq. free-bits), and that dimension's KL has no gradient.
 
         Returns:
             ElboTerms: elbo, log_likelihood and kl, each (B,), in nats.
@@ -173,8 +151,11 @@ class VAE(nn.Module):
         z = self.rsample(q_z, n_samples, generator)  # (S, B, K)
         log_likelihood = self.decoder(z).log_prob(x).sum(-1).mean(0)  # over pixels, then draws
         prior = Normal(torch.zeros_like(q_z.mean), 1.0, validate_args=False)
-        kl = kl_divergence(q_z, prior).sum(-1)  # over latent dimensions
-        return ElboTerms(log_likelihood - beta * kl, log_likelihood, kl)
+        kl_per_dim = kl_divergence(q_z, prior)  # (B, K)
+        price = kl = kl_per_dim.sum(-1)  # over latent dimensions
+        if free_bits:
+            price = kl + (free_bits - kl_per_dim.mean(0)).clamp(min=0).sum()
+        return ElboTerms(log_likelihood - beta * price, log_likelihood, kl)
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -187,3 +168,18 @@ class VAE(nn.Module):
     def reconstruct(self, x: Tensor) -> Tensor:
         """Bernoulli means (B, D) at the mean of q(z|x): a picture, not a bound (chapter 11)."""
         return self.decoder(self.encode(x).mean).mean
+
+
+@torch.no_grad()
+def active_units(vae: VAE, x: Tensor, threshold: float = 0.01) -> Tensor:
+    """Which latent dimensions are active (chapter 13, eq. active-units): (K,), True or False.
+
+    A dimension is active if the encoder's mean for it varies from image to image: its variance
+    over x (N, D) exceeds the threshold (Burda et al., 2016). Their number is `.sum()`.
+
+    Raises TypeError or ValueError for a wrong x, or fewer than two images.
+    """
+    mu = vae.encode(x).mean  # (N, K)
+    if len(mu) < 2:
+        raise ValueError("x must hold at least two images: a variance over one is undefined")
+    return mu.var(0) > threshold

@@ -31,7 +31,7 @@ CELLS = [
     "class Shown(anywidget.AnyWidget):\n"
     '    _esm = "export default { render() {} }"\n'
     '    _figure = traitlets.Unicode("small-figure").tag(sync=True)\n'
-    "first, second = Shown(), Shown()\nsecond",
+    "first, second = Shown(), Shown()\nsecond  # eq. same",
 ]  # fmt: skip
 PLOT = {"image": {"alt": "A line."}, "figure": {"caption": "A line.", "name": "fig-line"}}
 
@@ -72,6 +72,7 @@ def test_small_book(small_book):
     # Numbers come from the file name, and other pages see them.
     assert '<span class="eqno">(7.1)' in chapter
     assert "Fig. 7.1" in index and "(7.1)" in index and ">7. Small" in index
+    assert '<a href="#equation-same" title="same">(7.1)</a>' in chapter, "eq. same in the code"
     # The figure is on both pages, its host once on each, and the other model stays behind.
     assert chapter.count("em2vae-host.js") == index.count("em2vae-host.js") == 1
     assert index.count("&quot;_figure&quot;") + index.count('"_figure"') == 1
@@ -84,9 +85,11 @@ def test_small_book(small_book):
     assert 'href="https://github.com/reader/copy"' in chapter
 
     (small_book / "src/em2vae/interactive/host.js").write_text("// changed")
-    (small_book / "book/index.md").write_text(INDEX.replace("NAME", "no-such-figure"))
-    with pytest.raises(RuntimeError, match="no figure 'no-such-figure' in the page"):
+    wrong = INDEX.replace("NAME", "no-such-figure") + "\n```\n# eq. no-such-equation\n```\n"
+    (small_book / "book/index.md").write_text(wrong)
+    with pytest.raises(RuntimeError, match="no figure 'no-such-figure' in the page") as failure:
         build_small(small_book)
+    assert "no equation 'no-such-equation'" in str(failure.value)
     assert runs(small_book) == 2, "a change in src/ must run the chapter again"
     assert len(list((small_book / "_build/.jupyter_cache").iterdir())) == 1
     assert not (small_book / "_build/html/index.html").exists()

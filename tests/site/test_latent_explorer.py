@@ -83,9 +83,7 @@ def test_networks_agree_with_pytorch_on_a_grid(vae, digits, open_page):
     networks = [(spec, encoded(weights)) for spec, weights in packed]
     shared = (HERE / "shared.js").read_text(encoding="utf-8")
     page = open_page("book/glossary")
-    result = page.evaluate(
-        RUN_NETWORKS, [shared, networks, {"z": z.tolist(), "x": x.tolist()}]
-    )
+    result = page.evaluate(RUN_NETWORKS, [shared, networks, {"z": z.tolist(), "x": x.tolist()}])
     pixels = vae.decode(z).mean
     assert pixels.min() < 0.01 and pixels.max() > 0.99
     assert (torch.tensor(result["pixels"]) - pixels).abs().max() <= 2 / 255

@@ -10,6 +10,8 @@ import numpy as np
 import traitlets
 from torch import Tensor, nn
 
+from em2vae.figures import LINE_COLORS
+
 HERE = Path(__file__).parent
 ACTIVATIONS = {nn.ReLU: "relu", nn.Tanh: "tanh", nn.SiLU: "silu"}
 
@@ -21,6 +23,7 @@ class InteractiveFigure(anywidget.AnyWidget):
     """
 
     _figure = traitlets.Unicode().tag(sync=True)  # latent-explorer, as in data-interactive
+    _palette = traitlets.List(list(LINE_COLORS)).tag(sync=True)  # for plot() of shared.js
 
     def __init_subclass__(cls, **kwargs) -> None:
         if "_esm" not in vars(cls):  # anywidget subclasses each instance with _esm as a trait

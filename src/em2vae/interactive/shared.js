@@ -78,6 +78,20 @@ export const largest = (values) => values.reduce((most, value) => Math.max(most,
 
 export const bytesOf = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 
+/* Repeatable random numbers: uniform() in [0, 1) and normal(), from a 32-bit Weyl sequence whose
+   bits are mixed (Steele et al., 2014) and from the Box-Muller transform. */
+export function seededRandom(seed) {
+  let state = seed | 0;
+  const uniform = () => {
+    state = (state + 0x9e3779b9) | 0;
+    let bits = Math.imul(state ^ (state >>> 16), 0x85ebca6b);
+    bits = Math.imul(bits ^ (bits >>> 13), 0xc2b2ae35);
+    return ((bits ^ (bits >>> 16)) >>> 0) / 2 ** 32;
+  };
+  const normal = () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
+  return { uniform, normal };
+}
+
 // Elements and controls ----------------------------------------------------------------------
 
 export function h(tag, attributes = {}, ...children) {
@@ -123,6 +137,12 @@ export function select({ label, options, value, onchange }) {
   return { element: h("span", {}, h("label", { for: id }, label), " ", input), input };
 }
 
+export function checkbox({ label, checked, onchange }) {
+  const input = h("input", { type: "checkbox", checked });
+  input.addEventListener("change", () => onchange(input.checked));
+  return { element: h("label", { class: "em2vae-check" }, input, " ", label), input };
+}
+
 export const signed = (value, digits = 2) =>
   `${value < 0 ? "−" : ""}${Math.abs(value).toFixed(digits)}`;
 
@@ -145,16 +165,17 @@ export function drawDigit(canvas, values, column = 0, row = 0) {
   canvas.getContext("2d").putImageData(picture, 28 * column, 28 * row);
 }
 
-const themeColor = (element, name) => getComputedStyle(element).getPropertyValue(name).trim();
+export const themeColor = (element, name) => getComputedStyle(element).getPropertyValue(name).trim();
 
-function readable(color, dark) {
+export function readable(color, dark) {
   if (!dark) return color;
   const channels = [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
   return `rgb(${channels.map((c) => Math.round(c * 0.62 + 255 * 0.38)).join(" ")})`;
 }
 
 /* A square map of codes, each drawn as its digit (at the edge if it lies beyond), with a ring at
-   the current point. */
+   the current point (null: none) and ellipses {mean, sigma, dashed} at two standard deviations. The
+   frame ends at `limit`; data may bring a limit of its own. */
 export function latentMap({ colors, limit, onpick }) {
   const canvas = h("canvas", { class: "em2vae-map", role: "img" });
   const points = document.createElement("canvas"); // redrawn only when size, theme or data change
@@ -166,11 +187,13 @@ export function latentMap({ colors, limit, onpick }) {
     const at = (offset, length) => inside((2 * (offset / length) - 1) * limit);
     onpick(at(event.clientX - box.left, box.width), -at(event.clientY - box.top, box.height));
   };
-  canvas.addEventListener("pointerdown", (event) => {
-    canvas.setPointerCapture(event.pointerId);
-    pick(event);
-  });
-  canvas.addEventListener("pointermove", (event) => event.buttons && pick(event));
+  if (onpick) {
+    canvas.addEventListener("pointerdown", (event) => {
+      canvas.setPointerCapture(event.pointerId);
+      pick(event);
+    });
+    canvas.addEventListener("pointermove", (event) => event.buttons && pick(event));
+  } else canvas.classList.add("em2vae-still");
 
   function drawPoints({ xs, ys, labels, names }) {
     const context = points.getContext("2d");
@@ -196,8 +219,8 @@ export function latentMap({ colors, limit, onpick }) {
       context.strokeText(text, x, y);
       context.fillText(text, x, y);
     };
-    for (let tick = 1 - Math.ceil(limit); tick < limit; tick++) {
-      if (!tick) continue;
+    for (const tick of ticks([-limit, limit], 10)) {
+      if (!tick || Math.abs(tick) >= limit) continue;
       write(signed(tick, 0), toPixels(tick), canvas.width - 0.6 * em);
       write(signed(tick, 0), 0.8 * em, canvas.width - toPixels(tick));
     }
@@ -205,10 +228,11 @@ export function latentMap({ colors, limit, onpick }) {
     write(names[1], toPixels(0) + 1.2 * em, 0.8 * em);
   }
 
-  function draw(data, cursor, path = null) {
+  function draw(data, cursor, path = null, ellipses = []) {
     const width = Math.round(canvas.clientWidth * devicePixelRatio);
     if (!width) return; // not laid out yet: the resize observer draws again
     if (canvas.width !== width) canvas.width = canvas.height = width;
+    if (data.limit) limit = data.limit;
     const key = `${data.key} ${width} ${themeColor(canvas, "--em2vae-text")}`;
     if (key !== drawn) drawPoints(data);
     drawn = key;
@@ -217,6 +241,15 @@ export function latentMap({ colors, limit, onpick }) {
     context.drawImage(points, 0, 0);
     context.lineWidth = Math.max(2, width / 200);
     context.strokeStyle = themeColor(canvas, "--em2vae-text");
+    for (const { mean, sigma, dashed } of ellipses) {
+      const [across, up] = sigma.map((sd) => (2 * sd * width) / (2 * limit)); // two standard deviations
+      context.strokeStyle = themeColor(canvas, dashed ? "--em2vae-text" : "--em2vae-accent");
+      context.setLineDash(dashed ? [width / 100, width / 100] : []);
+      context.beginPath();
+      context.ellipse(toPixels(mean[0]), width - toPixels(mean[1]), across, up, 0, 0, 2 * Math.PI);
+      context.stroke();
+    }
+    if (!cursor) return;
     const [x, y] = [toPixels(cursor[0]), width - toPixels(cursor[1])];
     context.beginPath();
     if (path) {
@@ -232,6 +265,180 @@ export function latentMap({ colors, limit, onpick }) {
     context.fill();
   }
   return { canvas, draw };
+}
+
+/* A plane with axes, for curves and clouds of points. In draw(), call start() first: it sizes and
+   clears the canvas and paints the axes, and returns false while the page has not laid it out yet.
+   Then paint in data coordinates; what lies outside the axes is cut off. Colours are "text",
+   "line", "accent", the index of a line colour, or CSS. `range` may be changed at any time.
+   axes: false leaves out ticks and grid.
+   onpick(x, y, first) is called while a pointer is held down; `first` is true at its start. */
+export function plot({ palette, x, y, xLabel = "", yLabel = "", aspect = 1.5, xFormat = tidy, yFormat = tidy, axes = true, onpick }) {
+  const canvas = h("canvas", { class: "em2vae-plot", role: "img", style: `aspect-ratio: ${aspect}` });
+  const context = canvas.getContext("2d");
+  const range = { x: [...x], y: [...y] };
+  let em = 16;
+  let box = { left: 0, top: 0, right: 1, bottom: 1 };
+  const scale = (value, [low, high], start, end) => start + ((value - low) / (high - low)) * (end - start);
+  const toX = (value) => scale(value, range.x, box.left, box.right);
+  const toY = (value) => scale(value, range.y, box.bottom, box.top);
+  const within = (value, [low, high]) => Math.max(low, Math.min(high, value));
+
+  if (onpick) {
+    const pick = (event, first) => {
+      const frame = canvas.getBoundingClientRect();
+      const at = (offset, length, pixels) => (offset / length) * pixels;
+      const px = at(event.clientX - frame.left, frame.width, canvas.width);
+      const py = at(event.clientY - frame.top, frame.height, canvas.height);
+      const dataX = scale(px, [box.left, box.right], ...range.x);
+      const dataY = scale(py, [box.bottom, box.top], ...range.y);
+      onpick(within(dataX, range.x), within(dataY, range.y), first);
+    };
+    canvas.classList.add("em2vae-draggable");
+    canvas.addEventListener("pointerdown", (event) => {
+      canvas.setPointerCapture(event.pointerId);
+      pick(event, true);
+    });
+    canvas.addEventListener("pointermove", (event) => event.buttons && pick(event, false));
+  }
+
+  let theme = {};
+  const color = (name) => theme[name] ?? name;
+  function readTheme() {
+    const dark = themeColor(canvas, "--em2vae-dark") === "1";
+    theme = Object.fromEntries(palette.map((value, i) => [i, readable(value, dark)]));
+    for (const name of ["text", "line", "accent", "soft"]) theme[name] = themeColor(canvas, `--em2vae-${name}`);
+  }
+
+  function start() {
+    const width = Math.round(canvas.clientWidth * devicePixelRatio);
+    const height = Math.round(canvas.clientHeight * devicePixelRatio);
+    if (!width || !height) return false;
+    if (canvas.width !== width) canvas.width = width;
+    if (canvas.height !== height) canvas.height = height;
+    em = parseFloat(getComputedStyle(canvas).fontSize) * devicePixelRatio;
+    readTheme();
+    context.reset();
+    context.font = `${0.85 * em}px system-ui, sans-serif`;
+    context.lineJoin = "round";
+    const yTicks = axes ? ticks(range.y, 5).map((value) => [value, yFormat(value)]) : [];
+    const widest = Math.max(0, ...yTicks.map(([, text]) => context.measureText(text).width));
+    box = {
+      left: widest + 0.7 * em,
+      right: width - 0.8 * em,
+      top: (yLabel ? 1.7 : 0.7) * em,
+      bottom: height - (xLabel ? 2.7 : 1.5) * em,
+    };
+    if (axes) drawAxes(yTicks);
+    context.beginPath();
+    context.rect(box.left, box.top, box.right - box.left, box.bottom - box.top);
+    context.clip();
+    return true;
+  }
+
+  function drawAxes(yTicks) {
+    const write = (text, px, py, align, baseline) => {
+      context.textAlign = align;
+      context.textBaseline = baseline;
+      context.fillText(text, px, py);
+    };
+    context.strokeStyle = color("line");
+    context.fillStyle = color("text");
+    context.lineWidth = em / 16;
+    for (const value of ticks(range.x, 6)) {
+      context.strokeRect(toX(value), box.top, 0, box.bottom - box.top);
+      write(xFormat(value), toX(value), box.bottom + 0.3 * em, "center", "top");
+    }
+    for (const [value, text] of yTicks) {
+      context.strokeRect(box.left, toY(value), box.right - box.left, 0);
+      write(text, box.left - 0.4 * em, toY(value), "right", "middle");
+    }
+    write(xLabel, (box.left + box.right) / 2, canvas.height - 0.2 * em, "center", "bottom");
+    write(yLabel, 0.2 * em, 0.2 * em, "left", "top");
+  }
+
+  function trace(xs, ys) {
+    context.beginPath();
+    for (let i = 0; i < xs.length; i++) context.lineTo(toX(xs[i]), toY(ys[i]));
+  }
+  function pen({ color: name = "text", width = 2, dash = [] }) {
+    context.strokeStyle = context.fillStyle = color(name);
+    context.lineWidth = (width * em) / 16;
+    context.setLineDash(dash.map((length) => (length * em) / 16));
+  }
+  function line(xs, ys, style = {}) {
+    pen(style);
+    trace(xs, ys);
+    context.stroke();
+  }
+  function area(xs, ys, { base = 0, alpha = 0.25, ...style } = {}) {
+    pen(style);
+    trace(xs, ys);
+    context.lineTo(toX(xs.at(-1)), toY(base));
+    context.lineTo(toX(xs[0]), toY(base));
+    context.globalAlpha = alpha;
+    context.fill();
+    context.globalAlpha = 1;
+  }
+  /* style.color and style.radius may be functions of the point's index; shape: "disc", "ring",
+     "square", "triangle" or "cross". */
+  function points(xs, ys, { shape = "disc", radius = 4, color: name = "text", alpha = 1 } = {}) {
+    const of = (value, i) => (typeof value === "function" ? value(i) : value);
+    context.globalAlpha = alpha;
+    for (let i = 0; i < xs.length; i++) {
+      const r = (of(radius, i) * em) / 16;
+      const [px, py] = [toX(xs[i]), toY(ys[i])];
+      pen({ color: of(name, i) });
+      context.beginPath();
+      if (shape === "square") context.rect(px - r, py - r, 2 * r, 2 * r);
+      else if (shape === "triangle") {
+        for (const [side, up] of [[0, -1.3], [1.2, 0.9], [-1.2, 0.9]]) context.lineTo(px + side * r, py + up * r);
+        context.closePath();
+      } else if (shape === "cross") {
+        for (const side of [-r, r]) {
+          context.moveTo(px - r, py - side);
+          context.lineTo(px + r, py + side);
+        }
+      } else context.arc(px, py, r, 0, 2 * Math.PI);
+      if (["disc", "square", "triangle"].includes(shape)) context.fill();
+      else context.stroke();
+    }
+    context.globalAlpha = 1;
+  }
+  /* The points (x - mean)' covariance^-1 (x - mean) = radius^2; covariance: [[a, b], [b, c]]. */
+  function ellipse(mean, [[a, b], [, c]], { radius = 2, ...style } = {}) {
+    const turns = Array.from({ length: 65 }, (_, i) => (i * Math.PI) / 32);
+    const [l11, l21] = [Math.sqrt(a), b / Math.sqrt(a)]; // Cholesky
+    const l22 = Math.sqrt(Math.max(0, c - l21 * l21));
+    line(
+      turns.map((t) => mean[0] + radius * l11 * Math.cos(t)),
+      turns.map((t) => mean[1] + radius * (l21 * Math.cos(t) + l22 * Math.sin(t))),
+      style,
+    );
+  }
+  function text(string, dataX, dataY, { align = "center", baseline = "bottom", ...style } = {}) {
+    pen(style);
+    context.textAlign = align;
+    context.textBaseline = baseline;
+    const [px, py] = [toX(dataX), toY(dataY)];
+    Object.assign(context, { lineWidth: em / 4, strokeStyle: color("soft") }); // readable over lines
+    context.setLineDash([]);
+    context.strokeText(string, px, py);
+    context.fillText(string, px, py);
+  }
+  return { canvas, range, start, line, area, points, ellipse, text };
+}
+
+const tidy = (value) => signed(value, Number.isInteger(value) ? 0 : Math.abs(value * 10) % 1 < 1e-9 ? 1 : 2);
+
+/* About `count` round numbers that span the range. */
+function ticks([low, high], count) {
+  const rough = (high - low) / count;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * 0.999);
+  const first = Math.ceil(low / step - 1e-9);
+  const last = Math.floor(high / step + 1e-9);
+  return Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(12)));
 }
 
 // The frame around a figure ------------------------------------------------------------------

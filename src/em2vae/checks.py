@@ -1,0 +1,38 @@
+"""What the library refuses, in words that name the argument and say what was expected."""
+
+import torch
+from torch import Tensor
+
+
+def check_positive(**sizes: int) -> None:
+    """Raise ValueError naming the first argument that is not a whole number of at least 1."""
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {size!r}")
+
+
+def check_table(x: Tensor, data_dim: int) -> tuple[Tensor, Tensor]:
+    """The extremes of x; raise if it is not a finite float tensor (N, data_dim) with N > 0."""
+    if not (isinstance(x, Tensor) and x.is_floating_point()):
+        raise TypeError(f"x must be a floating-point tensor, got {getattr(x, 'dtype', type(x))}")
+    if x.ndim != 2 or x.shape[-1] != data_dim:
+        raise ValueError(f"x must have shape (N, {data_dim}), got {tuple(x.shape)}")
+    if not len(x):
+        raise ValueError(f"x must hold at least one example, got shape {tuple(x.shape)}")
+    low, high = x.aminmax()  # NaN if any value is
+    if not bool(torch.isfinite(low) & torch.isfinite(high)):
+        raise ValueError("x must be finite, but it contains NaN or infinity")
+    return low, high
+
+
+def check_data(x: Tensor, data_dim: int, binary: bool = False) -> None:
+    """Raise if x is not a float tensor (N, data_dim) in [0, 1], or in {0, 1} if `binary`."""
+    low, high = check_table(x, data_dim)
+    if low < 0 or high > 1:
+        raise ValueError(f"x must lie in [0, 1], but it spans [{low:.3g}, {high:.3g}]")
+    if not binary or (x - x * x).max() == 0:  # only 0 and 1 are their own squares
+        return
+    raise ValueError(
+        "x must be binary (0 or 1) under a Bernoulli likelihood, but it holds grey values: "
+        "use em2vae.data.binarize(x), or fit(..., binarize='stochastic')"
+    )

@@ -1,0 +1,153 @@
+"""The amortized pad of chapter 09: draw a digit, see q(z|x) at once, refine it."""
+
+import math
+
+import torch
+import traitlets
+from torch import Tensor
+
+from em2vae.data import binarize
+from em2vae.figures import DIGIT_COLORS
+from em2vae.interactive.figure import InteractiveFigure, pack_half, pack_network
+from em2vae.vae import VAE
+
+SIDE = 112  # of the pad: four by four points for each pixel of an image
+MAX_SHIFT = 6  # pixels
+N_POINTS = 500  # codes on the map
+
+
+def normalize(ink: Tensor) -> Tensor:
+    """A drawing as MNIST's makers normalized theirs (chapter 09).
+
+    The smallest box around the ink is scaled, its aspect kept, until its longer side has 20
+    pixels; the centre of mass goes to the middle of 28x28. Each pixel is the mean of the area
+    that it covers, which leaves grey edges.
+
+    Args:
+        ink: a drawing (H, W) with values in [0, 1], not all zero.
+
+    Returns:
+        Grey values (28, 28).
+    """
+    ink = ink.double()
+    rows, columns = ink.sum(1), ink.sum(0)
+    step = max(_extent(rows), _extent(columns)) / 20  # points to a pixel
+    centres = [_centre(rows), _centre(columns)]
+    from_rows, from_columns = (
+        _overlaps(centre - 14 * step, step, len(line))
+        for centre, line in zip(centres, (rows, columns), strict=True)
+    )
+    return from_rows @ ink @ from_columns.T
+
+
+def as_drawn(ink: Tensor) -> Tensor:
+    """The same drawing (H, H) without normalization: (28, 28)."""
+    overlaps = _overlaps(0.0, len(ink) / 28, len(ink))
+    return overlaps @ ink.double() @ overlaps.T
+
+
+def _extent(line: Tensor) -> int:
+    inked = line.nonzero()
+    return (inked.max() - inked.min() + 1).item()
+
+
+def _centre(line: Tensor) -> float:
+    return ((torch.arange(len(line)) + 0.5) @ line.to(torch.float) / line.sum()).item()
+
+
+def _overlaps(start: float, step: float, n_points: int) -> Tensor:
+    """Which share of pixel i each point covers: pixel i spans start + step * [i, i + 1]."""
+    low = start + step * torch.arange(28, dtype=torch.double)[:, None]
+    points = torch.arange(n_points, dtype=torch.double)
+    return (torch.minimum(low + step, points + 1) - torch.maximum(low, points)).clamp(min=0) / step
+
+
+class AmortizedPad(InteractiveFigure):
+    """A pad to draw on, the encoder's answer on the latent map, and steps that refine it.
+
+    Args:
+        vae: a model of 28x28 images with latent_dim = 2; its weights travel with the figure.
+        x: grey test images (N, 784); the map shows their codes.
+        labels: their digits, (N,).
+        choices: indices of the images that can be put on the pad.
+        eps, weights: nodes (S, 2) and weights (S,) of the noise that the shown ELBO averages over.
+
+    Attributes:
+        digit: which of the choices is on the pad, or -1 for a drawing of one's own.
+        shift: pixels that the pad's content is moved to the right and down.
+        normalized: whether the encoder gets the drawing as MNIST's makers would have normalized it.
+        mu, sigma: the variational parameters shown: the encoder's, or refined ones.
+
+    Raises:
+        ValueError: latent_dim is not 2, labels do not match x, or a choice is no index of x.
+    """
+
+    digit = traitlets.Int(0).tag(sync=True)
+    shift = traitlets.List(traitlets.Int(), [0, 0], minlen=2, maxlen=2).tag(sync=True)
+    normalized = traitlets.Bool(True).tag(sync=True)
+    mu = traitlets.List(traitlets.CFloat(), [0.0, 0.0], minlen=2, maxlen=2).tag(sync=True)
+    sigma = traitlets.List(traitlets.CFloat(), [1.0, 1.0], minlen=2, maxlen=2).tag(sync=True)
+    _encoder = traitlets.Dict().tag(sync=True)
+    _encoder_weights = traitlets.Bytes().tag(sync=True)
+    _decoder = traitlets.Dict().tag(sync=True)
+    _decoder_weights = traitlets.Bytes().tag(sync=True)
+    _eps = traitlets.List().tag(sync=True)
+    _weights = traitlets.List(traitlets.Float()).tag(sync=True)
+    _images = traitlets.Bytes().tag(sync=True)  # grey, a byte a pixel
+    _digits = traitlets.List(traitlets.Int()).tag(sync=True)
+    _codes = traitlets.Bytes().tag(sync=True)
+    _labels = traitlets.Bytes().tag(sync=True)
+    _colors = traitlets.List(list(DIGIT_COLORS)).tag(sync=True)
+
+    def __init__(
+        self, vae: VAE, x: Tensor, labels: Tensor, choices: list[int], eps: Tensor, weights: Tensor
+    ) -> None:
+        if vae.latent_dim != 2:
+            raise ValueError(f"the pad's map needs latent_dim = 2, got {vae.latent_dim}")
+        if len(x) != len(labels):
+            raise ValueError(f"x and labels must match, got {len(x)} and {len(labels)}")
+        if not choices or not all(0 <= i < len(x) for i in choices):
+            raise ValueError(f"choices must be indices of the {len(x)} images, got {choices}")
+        encoder, encoder_weights = pack_network(vae.encoder)
+        decoder, decoder_weights = pack_network(vae.decoder)
+        with torch.no_grad():
+            first = (normalize(x[choices[0]].reshape(28, 28)) > 0.5).reshape(1, 784)
+            q_z = vae.encode(first.to(x))
+            codes = vae.encode(binarize(x[:N_POINTS])).mean
+        self._n_choices = len(choices)
+        super().__init__(
+            mu=q_z.mean[0].tolist(),
+            sigma=q_z.stddev[0].tolist(),
+            _encoder=encoder,
+            _encoder_weights=encoder_weights,
+            _decoder=decoder,
+            _decoder_weights=decoder_weights,
+            _eps=eps.tolist(),
+            _weights=weights.tolist(),
+            _images=(255 * x[choices]).round().to(torch.uint8).numpy().tobytes(),
+            _digits=labels[choices].tolist(),
+            _codes=pack_half(codes),
+            _labels=labels[:N_POINTS].to(torch.uint8).numpy().tobytes(),
+        )
+
+    @traitlets.validate("digit")
+    def _check_digit(self, proposal) -> int:
+        last = self._n_choices - 1
+        if not -1 <= proposal["value"] <= last:
+            raise traitlets.TraitError(f"digit must lie in -1..{last}, got {proposal['value']}")
+        return proposal["value"]
+
+    @traitlets.validate("shift")
+    def _check_shift(self, proposal) -> list[int]:
+        if not all(abs(by) <= MAX_SHIFT for by in proposal["value"]):
+            limit = f"-{MAX_SHIFT}..{MAX_SHIFT}"
+            raise traitlets.TraitError(f"shift must lie in {limit}, got {proposal['value']}")
+        return proposal["value"]
+
+    @traitlets.validate("mu", "sigma")
+    def _check_q(self, proposal) -> list[float]:
+        name, values = proposal["trait"].name, proposal["value"]
+        if not all(map(math.isfinite, values)) or (name == "sigma" and min(values) <= 0):
+            kind = "positive and finite" if name == "sigma" else "finite"
+            raise traitlets.TraitError(f"{name} must hold two {kind} numbers, got {values}")
+        return values
