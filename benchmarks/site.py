@@ -21,37 +21,52 @@ from results import write_result
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests/site"))
 from chromium import find_browser  # noqa: E402
+from pages import PAGES  # noqa: E402
 
-PAGE = "book/12-latent-space"
-FIGURES = ("2 dimensions", "20 dimensions")  # the explorers of the page
-MOVES = 200
+PAGE = "book/12-latent-space"  # its first paint is measured
+MOVES = 100
 LOADS = 7
 # From the input event to painted pixels. Work is what the machine does: the event's handlers, then
 # the frame's from its first callback until the task that runs after its paint. The rest of the
 # latency is the wait for the screen's next frame.
 MOVE_SLIDERS = """async (moves) => {
-    const figures = [...document.querySelectorAll("figure[data-interactive='latent-explorer']")];
-    const times = figures.map(() => []);
-    for (const [n, figure] of figures.entries()) {
-        const sliders = [...figure.querySelectorAll(".em2vae-sliders input")];
+    const painted = () => new Promise((done) => requestAnimationFrame(() => {
+        const channel = new MessageChannel();
+        channel.port1.onmessage = () => done(performance.now());
+        channel.port2.postMessage(0);
+    }));
+    const figures = [...document.querySelectorAll("figure.em2vae[data-interactive]")];
+    const times = [];
+    for (const figure of figures) {
+        figure.scrollIntoView();
+        await painted();
+        const seen = (slider) => slider.checkVisibility({ visibilityProperty: true });
+        const sliders = [...figure.querySelectorAll("input[type=range]")].filter(seen);
+        const moved = [];
         for (let move = 0; move < moves; move++) {
             const slider = sliders[move % sliders.length];
-            slider.value = Number(slider.max) * Math.sin(move);
+            const [low, high] = [Number(slider.min), Number(slider.max)];
+            slider.value = low + (high - low) * (0.5 + 0.5 * Math.sin(move));
             let begun;
             requestAnimationFrame(() => (begun = performance.now()));
             const start = performance.now();
             slider.dispatchEvent(new Event("input", { bubbles: true }));
             const handled = performance.now();
-            await new Promise((done) => requestAnimationFrame(() => {
-                const channel = new MessageChannel();
-                channel.port1.onmessage = done;
-                channel.port2.postMessage(0);
-            }));
-            const painted = performance.now();
-            times[n].push({ work: handled - start + painted - begun, latency: painted - start });
+            const end = await painted();
+            moved.push({ work: handled - start + end - begun, latency: end - start });
         }
+        times.push([figure.dataset.interactive, moved]);
     }
     return times;
+}"""
+# Milliseconds between frames while EM runs on 500 points.
+RUN_EM = """async () => {
+    const figure = document.querySelector("figure[data-interactive='em-stepper']");
+    figure.scrollIntoView();
+    const times = [];
+    [...figure.querySelectorAll("button")].find((b) => b.innerText === "Run").click();
+    for (let i = 0; i < 120; i++) times.push(await new Promise(requestAnimationFrame));
+    return times.slice(1).map((time, i) => time - times[i]);
 }"""
 # Installed before the page loads: when the first figure is ready, that is, painted.
 FIRST_PAINT = """new MutationObserver((_, observer) => {
@@ -94,16 +109,20 @@ def first_paint(browser, url: str) -> list[float]:
     return seconds
 
 
-def move_sliders(browser, url: str) -> list[dict]:
+def move_sliders(page) -> dict[str, dict]:
+    """Work and latency of every figure on the page, by its name."""
+    page.evaluate(MOVE_SLIDERS, 10)
+    return {
+        name: {kind: summary([move[kind] for move in moved]) for kind in ("work", "latency")}
+        for name, moved in page.evaluate(MOVE_SLIDERS, MOVES)
+    }
+
+
+def open_settled(browser, url: str):
     page = browser.new_page()
     page.goto(url)
-    page.wait_for_selector("figure.em2vae[data-state=ready]")
-    page.wait_for_timeout(1000)  # the page's own scripts have settled
-    page.evaluate(MOVE_SLIDERS, 10)
-    return [
-        {name: summary([time[name] for time in times]) for name in ("work", "latency")}
-        for times in page.evaluate(MOVE_SLIDERS, MOVES)
-    ]
+    page.wait_for_timeout(2000)  # the page's own scripts have settled
+    return page
 
 
 def build() -> float:
@@ -121,10 +140,18 @@ def main() -> None:
             executable_path=find_browser(playwright.chromium.executable_path),
             args=["--disable-gpu", "--disable-background-networking"],
         )
-        url = f"http://127.0.0.1:{server.server_port}/{PAGE}.html"
-        result["first interactive paint, seconds"] = summary(first_paint(browser, url))
-        sliders = move_sliders(browser, url)
-        result["slider to pixels, milliseconds"] = dict(zip(FIGURES, sliders, strict=True))
+        url = f"http://127.0.0.1:{server.server_port}/"
+        seconds = first_paint(browser, f"{url}{PAGE}.html")
+        result["first interactive paint, seconds"] = summary(seconds)
+        sliders, frames = {}, []
+        for name in PAGES:
+            page = open_settled(browser, f"{url}{name}.html")
+            sliders |= move_sliders(page)
+            if page.locator("figure[data-interactive='em-stepper']").count():
+                frames = page.evaluate(RUN_EM)
+            page.close()
+        result["slider to pixels, milliseconds"] = sliders
+        result["between frames while EM runs, milliseconds"] = summary(frames)
         browser.close()
         server.shutdown()
     write_result("site", result)

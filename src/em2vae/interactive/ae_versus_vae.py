@@ -1,0 +1,84 @@
+"""Autoencoder against VAE (chapter 10): two latent maps, the same draws, the same walk."""
+
+import torch
+import traitlets
+from torch import Tensor, nn
+
+from em2vae.checks import check_data
+from em2vae.figures import DIGIT_COLORS
+from em2vae.interactive.figure import InteractiveFigure, pack_bits, pack_half, pack_network
+from em2vae.vae import VAE
+
+
+class AeVersusVae(InteractiveFigure):
+    """The codes and decoders of a 2-D autoencoder and a 2-D VAE, side by side.
+
+    Args:
+        encoder, decoder: the autoencoder's networks, of Linear layers and activations; images
+            (N, 784) to codes (N, 2), and codes to logits (N, 784).
+        vae: the model to compare with, latent_dim = 2.
+        x: binary images (N, 784), whose codes both maps show.
+        labels: their digits, (N,).
+        start, end: indices of the two images between which the walk leads.
+
+    Attributes:
+        start, end: as above; set them to choose another pair.
+        walked: how far along the walk both models are, in 0..1.
+        scale: c, by which the autoencoder's codes are multiplied and its decoder's input divided
+            (chapter 10, eq. ae-scale).
+        code, z: the point shown on the autoencoder's map, in scaled units, and on the VAE's.
+
+    Raises:
+        TypeError, ValueError: x is not a binary table of images, labels do not match it, codes do
+            not have two dimensions, or start or end names no image.
+    """
+
+    start = traitlets.Int().tag(sync=True)
+    end = traitlets.Int().tag(sync=True)
+    walked = traitlets.Float(0.5, min=0.0, max=1.0).tag(sync=True)
+    scale = traitlets.Float(1.0, min=0.1, max=10.0).tag(sync=True)
+    code = traitlets.List(traitlets.CFloat(), minlen=2, maxlen=2).tag(sync=True)
+    z = traitlets.List(traitlets.CFloat(), minlen=2, maxlen=2).tag(sync=True)
+    _decoders = traitlets.List(traitlets.Dict()).tag(sync=True)
+    _ae_weights = traitlets.Bytes().tag(sync=True)
+    _vae_weights = traitlets.Bytes().tag(sync=True)
+    _ae_codes = traitlets.Bytes().tag(sync=True)
+    _vae_codes = traitlets.Bytes().tag(sync=True)
+    _images = traitlets.Bytes().tag(sync=True)
+    _labels = traitlets.Bytes().tag(sync=True)
+    _colors = traitlets.List(list(DIGIT_COLORS)).tag(sync=True)
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        vae: VAE,
+        x: Tensor,
+        labels: Tensor,
+        start: int = 0,
+        end: int = 1,
+    ) -> None:
+        check_data(x, 784, binary=True)
+        if len(x) != len(labels):
+            raise ValueError(f"x and labels must match, got {len(x)} and {len(labels)}")
+        if not (0 <= start < len(x) and 0 <= end < len(x)):
+            raise ValueError(f"start and end must lie in 0..{len(x) - 1}, got {start} and {end}")
+        with torch.no_grad():
+            codes = (encoder(x), vae.encode(x).mean)
+        if any(points.shape[-1] != 2 for points in codes):
+            raise ValueError(f"codes must be (N, 2), got {[tuple(c.shape) for c in codes]}")
+        halfway = [(0.5 * (points[start] + points[end])).tolist() for points in codes]
+        (ae, ae_weights), (vae_decoder, vae_weights) = map(pack_network, (decoder, vae.decoder))
+        super().__init__(
+            start=start,
+            end=end,
+            code=halfway[0],
+            z=halfway[1],
+            _decoders=[ae, vae_decoder],
+            _ae_weights=ae_weights,
+            _vae_weights=vae_weights,
+            _ae_codes=pack_half(codes[0]),
+            _vae_codes=pack_half(codes[1]),
+            _images=pack_bits(x),
+            _labels=labels.to(torch.uint8).numpy().tobytes(),
+        )
