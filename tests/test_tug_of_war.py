@@ -85,15 +85,23 @@ def test_implied_beta_gives_a_parallel_gradient(vae, x, error, how):
     assert misses(1.01 * beta) > 1e-9
 
 
-def test_weight_of_a_squared_error_is_the_variance_of_a_normal(vae, x):
-    """Its loss has the gradient of the bound with sigma^2 = beta, up to a factor."""
+@pytest.mark.parametrize("how", list(itertools.product(("sum", "mean"), repeat=4)))
+def test_weight_of_a_squared_error_is_the_variance_of_a_normal(vae, x, how):
+    """The loss of every reduction has the gradient of the bound with sigma^2 = beta."""
+    pixels, images, latents, kl_images = how
     p_x = vae.decode(vae.rsample(vae.encode(x), 1, seeded())[0])
-    kl = kls(vae, x).sum(-1).mean()
-    loss = gradient(vae, ((x - p_x.mean) ** 2).mean() + 0.3 * kl)
-    variance = implied_beta("squared error", "mean", weight=0.3, n_pixels=PIXELS)
-    log_p = Normal(p_x.mean, math.sqrt(variance)).log_prob(x).sum(-1).mean()
-    bound = gradient(vae, kl - log_p)
-    torch.testing.assert_close(loss / loss.norm(), bound / bound.norm())
+    reduce = {"sum": torch.sum, "mean": torch.mean}
+    error = reduce[images](reduce[pixels]((x - p_x.mean) ** 2, -1), 0)
+    loss = gradient(vae, error + 0.3 * reduce[kl_images](reduce[latents](kls(vae, x), -1), 0))
+    variance = implied_beta("squared error", *how, 0.3, PIXELS, 3, len(x))
+
+    def misses(variance):
+        log_p = Normal(p_x.mean, math.sqrt(variance)).log_prob(x).sum(-1)
+        bound = gradient(vae, (kls(vae, x).sum(-1) - log_p).mean())
+        return (loss / loss.norm() - bound / bound.norm()).norm().item()
+
+    assert misses(variance) < 1e-12
+    assert misses(1.01 * variance) > 1e-9
 
 
 def test_published_case_of_a_tiny_weight():

@@ -19,7 +19,7 @@ const BOUND = {
 const CAPTION =
   "Pick a loss, or build one: how each term is reduced, and the weight of its KL. The words say which β it implies. The pictures come from " +
   "the model whose training used the nearest β (always 784 pixels and 8 latent variables); the plot shows what that one pays for its " +
-  "codes and for its errors. Look for the loss whose samples are all the same, and for one whose samples are no digits.";
+  "codes and for its errors (half the squared error, where that is the loss). Look for the loss whose samples are all the same, and for one whose samples are no digits.";
 
 /* Whole numbers in full, others with four significant digits. */
 const brief = (value) =>
