@@ -11,7 +11,7 @@ const RACERS = [
 ];
 const CAPTION =
   "Left: three descents from the origin to the goal (ring), each with its own estimate of the same gradient, from the same draws. Right: " +
-  `how far ${TRIALS} such estimates miss the true slope where each racer stands. Add draws, then add latent variables: ` +
+  `how far ${TRIALS} such estimates miss the true slope where each racer stands. Go back to the start, add draws, then latent variables: ` +
   "which histograms widen? New draws tell luck from habit.";
 
 const said = (value, digits = 2) => (value < 1000 ? value.toFixed(digits) : "over 1000"); // also not a number
@@ -176,11 +176,11 @@ export default interactive(({ model }) => {
       const tops = edges.map((_, i) => floor + scale * counts[i >> 1]);
       ridges.area(edges, tops, { base: floor, color, alpha: 0.4 });
       ridges.line(edges, tops, { color, width: 1.5 });
+      ridges.line([0, 0], [floor, floor + 0.7], { color: "text", width: 1, dash: [3, 4] }); // not through the names
       ridges.points([-0.94 * reach], [floor + 0.83], { color, shape, radius: 5 });
       const off = counts.reduce((sum, count) => sum + count, 0) < TRIALS / 2;
       ridges.text(off ? `${name}: off the scale` : `${name} ± ${said(spread, 1)}`, -0.88 * reach, floor + 0.83, { align: "left", baseline: "middle" });
     });
-    ridges.line([0, 0], ridges.range.y, { color: "text", width: 1, dash: [3, 4] });
   }
 
   function draw() {

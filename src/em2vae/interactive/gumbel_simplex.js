@@ -220,7 +220,8 @@ export default interactive(({ model }) => {
     buttons: [button("New noise", () => set({ seed: model.get("seed") + 1 })), button("Start again", () => set(start))],
     content: [
       h("div", { class: "em2vae-body" }, triangle.canvas, bars.canvas),
-      h("div", { class: "em2vae-sliders" }, ...[temperature, samples, ...weights].map(({ element }) => element)),
+      h("div", { class: "em2vae-sliders", style: "grid-template-columns: 3fr 2fr" }, temperature.element, samples.element),
+      h("div", { class: "em2vae-sliders", style: "grid-template-columns: repeat(3, 1fr)" }, ...weights.map(({ element }) => element)),
       said,
     ],
     caption: CAPTION,
