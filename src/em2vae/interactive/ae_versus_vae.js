@@ -6,6 +6,7 @@ import {
 const COLUMNS = 5;
 const N_DRAWS = 10;
 const COLUMNS_STYLE = "grid-template-columns: repeat(auto-fit, minmax(min(100%, 15em), 1fr))"; // equal
+const SLIDERS_STYLE = "grid-template-columns: repeat(auto-fit, minmax(min(100%, 12em), 1fr))"; // for long labels
 const CAPTION =
   "Change the scale of the autoencoder's codes: its picture on the walk stays the same, what it makes of " +
   "standard normal draws does not. The circle holds 86 % of these draws; codes beyond a frame stand " +
@@ -208,7 +209,7 @@ export default interactive(({ model, redraw }) => {
       }),
     ],
     content: [
-      h("div", { class: "em2vae-sliders" }, scaled.element, walked.element, ends),
+      h("div", { class: "em2vae-sliders", style: SLIDERS_STYLE }, scaled.element, walked.element, ends),
       said,
       h("div", { class: "em2vae-body", style: COLUMNS_STYLE }, ...sides.map(column)),
     ],

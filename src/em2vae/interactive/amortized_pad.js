@@ -377,15 +377,21 @@ export default interactive(({ model, root, redraw }) => {
       const around = ({ mu, sigma }) => [mu[k] - 3 * sigma[k], mu[k] + 3 * sigma[k]];
       return [...around(own), ...around(now), ...(posterior ? posterior.box[k] : [])];
     };
-    for (const [name, k] of [["x", 0], ["y", 1]]) closeUp.range[name] = [Math.min(...edges(k)), Math.max(...edges(k))];
+    // The same scale on both axes, so that squares fill a grid and no ellipse looks wider than it is.
+    const room = [closeUp.canvas.clientWidth - 60, closeUp.canvas.clientHeight - 70];
+    const spans = [0, 1].map((k) => [Math.min(...edges(k)), Math.max(...edges(k))]);
+    const unit = Math.max(...spans.map(([low, high], k) => (high - low) / room[k])); // to a pixel
+    [closeUp.range.x, closeUp.range.y] = spans.map(([low, high], k) => {
+      const [middle, half] = [(low + high) / 2, (unit * room[k]) / 2];
+      return [middle - half, middle + half];
+    });
     if (!closeUp.start()) return;
     if (posterior?.logEvidence != null) {
       const { at, steps, logJoint } = posterior;
       const top = largestOf(logJoint);
       const dense = [...logJoint.keys()].filter((g) => logJoint[g] > top - 6);
       const points = dense.map(at);
-      const { x: across } = closeUp.range;
-      const most = (0.5 * steps[0] * (closeUp.canvas.clientWidth - 60)) / (across[1] - across[0]);
+      const most = (0.5 * Math.min(...steps)) / unit;
       closeUp.points(points.map((z) => z[0]), points.map((z) => z[1]), {
         shape: "square",
         color: 0,
