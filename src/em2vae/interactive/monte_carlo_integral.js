@@ -126,7 +126,7 @@ export default interactive(({ model }) => {
   const map = plot({ palette, x: [-LIMIT, LIMIT], y: [-LIMIT, LIMIT], xLabel: "z₁", yLabel: "z₂", aspect: 1 });
   const trace = plot({
     palette,
-    x: [0, Math.log10(maxSamples)],
+    x: [0, Math.log10(maxSamples) + 0.15], // room for the last dot and the last number
     y: [0, 1],
     xLabel: "samples",
     yLabel: "log p(x), nats",
@@ -166,6 +166,8 @@ export default interactive(({ model }) => {
     });
     trace.points([powers.at(-1)], [run.estimates.at(-1)[S - 1]], { color: "accent", radius: 5 });
     trace.text("exact", 0.06, run.exact, { align: "left" });
+    const bottom = trace.range.y[0];
+    if (run.estimates.at(-1)[S - 1] < bottom) trace.text("↓ further down", Math.log10(S) + 0.06, bottom, { align: "left", color: "accent" });
   }
 
   function drawPictures(sample) {
