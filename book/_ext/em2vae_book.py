@@ -35,10 +35,16 @@ REUSED_FIGURE = re.compile(r"<div\b[^>]*\bdata-em2vae-figure=[^>]*>\s*</div>")
 def cache_key(root: Path) -> str:
     """A hash of all that a chapter's results depend on besides its own cells."""
     digest = hashlib.sha256()
-    for path in [root / "requirements.txt", *sources(root / "src")]:
+    for path in dependencies(root):
         digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
+
+
+def dependencies(root: Path) -> list[Path]:
+    """The pins, the library, and the benchmark's results that chapter 14 shows."""
+    results = root.glob("benchmarks/results/quality.json")  # a small test book has none
+    return [root / "requirements.txt", *sources(root / "src"), *results]
 
 
 def sources(folder: Path) -> list[Path]:
@@ -57,7 +63,7 @@ def sources(folder: Path) -> list[Path]:
 def choose_execution_cache(app, config) -> None:
     """Put the execution cache in a folder named after cache_key and drop those of older keys.
 
-    jupyter-cache looks at the cells alone and would miss a change in src/ or in a pin.
+    jupyter-cache looks at the cells alone and would miss a change in src/, a pin or a result.
     `jupyter-book clean .` keeps .jupyter_cache, hence the place.
     """
     caches = Path(app.outdir).parent / ".jupyter_cache"

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from em2vae_book import sources
+from em2vae_book import dependencies, sources
 from sphinx_external_toc.parsing import parse_toc_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -16,8 +16,8 @@ PAGES = [*DOCNAMES, "search"]
 
 def out_of_date(built: Path) -> bool:
     """Whether the built file is missing or older than a source."""
-    files = [ROOT / name for name in ("_config.yml", "_toc.yml", "requirements.txt")]
-    files += sources(ROOT / "book") + sources(ROOT / "src")
+    files = [ROOT / "_config.yml", ROOT / "_toc.yml", *sources(ROOT / "book")]
+    files += dependencies(ROOT)
     return not built.exists() or max(p.stat().st_mtime for p in files) > built.stat().st_mtime
 
 

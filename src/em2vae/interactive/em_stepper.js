@@ -38,7 +38,7 @@ function logSumExp(row) {
 
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
-/* eq. mixture: the mean log-likelihood, in nats a point */
+/* eq. em-log-likelihood: the mean log-likelihood, in nats a point */
 export const logLikelihood = (x, model) => mean(logJoint(x, model).map(logSumExp));
 
 /* eq. e-step */
