@@ -132,7 +132,7 @@ export default interactive(({ model, root }) => {
     densities.line(zs, logQ, { color: 1, width: 2.5, dash: [9, 4] });
     densities.points([mu], [top], { color: 1, radius: 7 });
     const legend = [["posterior p(z|x)", 0], ["q(z), drag its top", 1], ["prior p(z), dotted", "text"]];
-    legend.forEach(([name, color], row) => densities.text(name, -3.1, 2.58 - 0.18 * row, { color, align: "left", baseline: "middle" }));
+    legend.forEach(([name, color], row) => densities.text(name, -3.1, 2.58 - 0.22 * row, { color, align: "left", baseline: "middle" }));
   }
 
   function drawBars({ reconstruction, kl, elbo, gap }) {

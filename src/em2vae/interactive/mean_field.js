@@ -3,7 +3,7 @@ import { button, h, interactive, plot, seededRandom, signed, slider } from "./sh
 const WALK = 8; // the sweeps whose steps are drawn
 const MS_PER_STEP = 60;
 const CAPTION =
-  "The map: the posterior (solid ellipse), the factorized q (dashed ellipse, with the path of its mean) and the Gibbs chain (small dots, its " +
+  "The map: the posterior (solid ellipse), the factorized q (dashed circle, with the path of its mean; both at two standard deviations) and the Gibbs chain (small dots, its " +
   "last steps as a thin line). The curve: how far the bound lies below log p(x). Update q, one factor at a time; drag its mean " +
   "somewhere else and update it again. Then raise the correlation and watch both slow down: changing ρ replays the same number " +
   "of updates and of sweeps.";
