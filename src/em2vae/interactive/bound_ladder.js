@@ -8,7 +8,7 @@ const SPANS = [2, 4, 8, 16, 32, 64, 128]; // of the histogram's axis below log p
 const BINS = 36;
 const CAPTION =
   "Slide k and watch the bound climb. Left: the log weights of the draws of z; what lies off the axis is counted in the first bar. " +
-  "Right: the bound with k draws, the thin lines one standard error away; the dashed line is the exact log p(x). Then make q too narrow or too wide and climb again: " +
+  "Right: the bound with k draws, the thin lines one standard error away; the dashed line is the exact log p(x). Then make q narrower or wider than the encoder does, and climb again: " +
   "what a narrow q hardly ever draws, no average over its draws contains.";
 
 const logNormal = (value, mu, sigma) => -0.5 * ((value - mu) / sigma) ** 2 - Math.log(sigma) - 0.5 * Math.log(2 * Math.PI);
@@ -90,12 +90,11 @@ export default interactive(({ model, redraw }) => {
   });
   const width = slider({
     label: "Width of q",
-    note: "× encoder's",
     min: 0.2,
     max: 3,
     step: 0.1,
     value: model.get("width"),
-    format: (value) => value.toFixed(1),
+    format: (value) => `× ${value.toFixed(1)}`,
     oninput: (value) => set("width", value),
   });
 
