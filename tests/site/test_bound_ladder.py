@@ -7,6 +7,7 @@ import pytest
 import torch
 import traitlets
 from test_latent_explorer import render
+from test_monte_carlo_integral import DRAWS
 from torch.distributions import Normal
 
 from em2vae import VAE, load_digits
@@ -16,12 +17,6 @@ from em2vae.interactive.bound_ladder import N_DRAWS, BoundLadder
 from em2vae.interactive.figure import HERE
 
 PAGE = "book/14-evaluation"
-# The noise of one seed, as the figure draws it.
-DRAWS = """async ([text, seed, count]) => {
-    const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
-    const { normal } = (await import(url)).seededRandom(seed);
-    return Array.from({ length: count }, normal);
-}"""
 SAID = r"k = [\d,]+: the bound is (−?[\d.]+) nats, ([\d.]+) (below|above) the exact (−?[\d.]+)\."
 
 

@@ -319,7 +319,7 @@ def test_wrong_arguments_say_what_was_expected(digits):
     x, labels = digits
     with pytest.raises(ValueError, match="x and labels must match, got 60 and 59"):
         LatentExplorer(VAE(3, (8,)), x, labels[:-1])
-    with pytest.raises(ValueError, match=r"x must have shape \(B, 784\)"):
+    with pytest.raises(ValueError, match=r"x must have shape \(N, 784\)"):
         LatentExplorer(VAE(3, (8,)), x[:, :-1], labels)
     with pytest.raises(ValueError, match="not Hardtanh"):
         LatentExplorer(VAE(3, (8,), activation=torch.nn.Hardtanh), x, labels)
