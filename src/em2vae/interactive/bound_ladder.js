@@ -164,7 +164,10 @@ export default interactive(({ model, redraw }) => {
     drawLadder(exact, current);
     drawDigit(shown, run.x);
     shown.setAttribute("aria-label", `The binary digit x, number ${run.digit + 1} of ${logP.length}`);
-    if (run.done < N) return; // a voice need not read out every frame
+    if (run.done < N) {
+      for (const { canvas } of [histogram, ladder]) canvas.setAttribute("aria-label", "Draws are coming in");
+      return; // a voice need not read out every frame
+    }
     const total = logMeanExp(run.logWeights, 0, N);
     const best = Math.exp(Math.max(...run.logWeights) - total) / N;
     const miss = current.mean - exact;
