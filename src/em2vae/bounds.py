@@ -10,7 +10,7 @@ from torch.nn.functional import softplus
 from em2vae.checks import check_data, check_positive
 from em2vae.vae import VAE
 
-VALUES_AT_ONCE = 20_000_000  # pixels decoded in one go: about 0.3 GB at the peak
+VALUES_AT_ONCE = 1_000_000  # pixels decoded in one go: few enough to stay near the processor
 
 
 def log_weights(vae: VAE, x: Tensor, n_samples: int, generator=None) -> Tensor:
