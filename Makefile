@@ -11,7 +11,7 @@ book: .venv/stamp
 	@echo "Open $(CURDIR)/_build/html/index.html"
 
 test: .venv/stamp
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lab: .venv/stamp
 	$(BIN)/jupyter-lab --notebook-dir book

@@ -29,37 +29,62 @@ LOADS = 7
 # From the input event to painted pixels. Work is what the machine does: the event's handlers, then
 # the frame's from its first callback until the task that runs after its paint. The rest of the
 # latency is the wait for the screen's next frame.
-MOVE_SLIDERS = """async (moves) => {
+MEASURE = """
     const painted = () => new Promise((done) => requestAnimationFrame(() => {
         const channel = new MessageChannel();
         channel.port1.onmessage = () => done(performance.now());
         channel.port2.postMessage(0);
     }));
+    const measure = async (act) => {
+        let begun;
+        requestAnimationFrame(() => (begun = performance.now()));
+        const start = performance.now();
+        act();
+        const handled = performance.now();
+        const end = await painted();
+        return { work: handled - start + end - begun, latency: end - start };
+    };
+"""
+MOVE_SLIDERS = f"""async (moves) => {{ {MEASURE}
     const figures = [...document.querySelectorAll("figure.em2vae[data-interactive]")];
     const times = [];
-    for (const figure of figures) {
+    for (const figure of figures) {{
         figure.scrollIntoView();
         await painted();
-        const seen = (slider) => slider.checkVisibility({ visibilityProperty: true });
+        const seen = (slider) => slider.checkVisibility({{ visibilityProperty: true }});
         const sliders = [...figure.querySelectorAll("input[type=range]")].filter(seen);
         if (!sliders.length) continue; // it is worked with selects and buttons alone
         const moved = [];
-        for (let move = 0; move < moves; move++) {
+        for (let move = 0; move < moves; move++) {{
             const slider = sliders[move % sliders.length];
             const [low, high] = [Number(slider.min), Number(slider.max)];
             slider.value = low + (high - low) * (0.5 + 0.5 * Math.sin(move));
-            let begun;
-            requestAnimationFrame(() => (begun = performance.now()));
-            const start = performance.now();
-            slider.dispatchEvent(new Event("input", { bubbles: true }));
-            const handled = performance.now();
-            const end = await painted();
-            moved.push({ work: handled - start + end - begun, latency: end - start });
-        }
+            const act = () => slider.dispatchEvent(new Event("input", {{ bubbles: true }}));
+            moved.push(await measure(act));
+        }}
         times.push([figure.dataset.interactive, moved]);
-    }
+    }}
     return times;
-}"""
+}}"""
+# A pen that draws a ring on the pad, and the encoder that answers at each of its moves.
+DRAW = f"""async (moves) => {{ {MEASURE}
+    const pad = document.querySelector("[data-interactive='amortized-pad'] .em2vae-draggable");
+    pad.scrollIntoView();
+    pad.setPointerCapture = () => {{}}; // no real pointer is down
+    await painted();
+    const box = pad.getBoundingClientRect();
+    const send = (type, move) => pad.dispatchEvent(new PointerEvent(type, {{
+        buttons: 1,
+        clientX: box.left + box.width * (0.5 + 0.3 * Math.cos(move / 16)),
+        clientY: box.top + box.height * (0.5 + 0.3 * Math.sin(move / 16)),
+    }}));
+    const times = [];
+    send("pointerdown", 0);
+    for (let move = 1; move <= moves; move++)
+        times.push(await measure(() => send("pointermove", move)));
+    send("pointerup", moves);
+    return times;
+}}"""
 # Milliseconds between frames while EM runs on 500 points.
 RUN_EM = """async () => {
     const figure = document.querySelector("figure[data-interactive='em-stepper']");
@@ -96,6 +121,10 @@ def summary(values: list[float]) -> dict:
     }
 
 
+def work_and_latency(moved: list[dict]) -> dict[str, dict]:
+    return {kind: summary([move[kind] for move in moved]) for kind in ("work", "latency")}
+
+
 def first_paint(browser, url: str) -> list[float]:
     """Seconds from the start of the navigation, each time in a fresh browser context."""
     seconds = []
@@ -113,10 +142,7 @@ def first_paint(browser, url: str) -> list[float]:
 def move_sliders(page) -> dict[str, dict]:
     """Work and latency of every figure on the page, by its name."""
     page.evaluate(MOVE_SLIDERS, 10)
-    return {
-        name: {kind: summary([move[kind] for move in moved]) for kind in ("work", "latency")}
-        for name, moved in page.evaluate(MOVE_SLIDERS, MOVES)
-    }
+    return {name: work_and_latency(moved) for name, moved in page.evaluate(MOVE_SLIDERS, MOVES)}
 
 
 def open_settled(browser, url: str):
@@ -144,14 +170,17 @@ def main() -> None:
         url = f"http://127.0.0.1:{server.server_port}/"
         seconds = first_paint(browser, f"{url}{PAGE}.html")
         result["first interactive paint, seconds"] = summary(seconds)
-        sliders, frames = {}, []
+        sliders, drawing, frames = {}, {}, []
         for name in PAGES:
             page = open_settled(browser, f"{url}{name}.html")
             sliders |= move_sliders(page)
-            if page.locator("figure[data-interactive='em-stepper']").count():
+            if page.locator("[data-interactive='amortized-pad']").count():
+                drawing = work_and_latency(page.evaluate(DRAW, MOVES))
+            if page.locator("[data-interactive='em-stepper']").count():
                 frames = page.evaluate(RUN_EM)
             page.close()
         result["slider to pixels, milliseconds"] = sliders
+        result["pen to ellipse, milliseconds"] = drawing
         result["between frames while EM runs, milliseconds"] = summary(frames)
         browser.close()
         server.shutdown()

@@ -229,16 +229,7 @@ def test_a_loss_that_is_not_finite_stops_the_training(x):
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
-@pytest.fixture
-def one_thread():
-    """Two threads that wait for each other crawl on a busy machine; one is fast enough."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
-
-
-def test_quality_of_a_small_budget(one_thread):
+def test_quality_of_a_small_budget():
     """Five epochs on the bundled digits: a silent loss of nats fails here."""
     model = VAE(latent_dim=20, hidden_dims=(400,), seed=0)
     fit(model, load_digits("train")[0], epochs=5, batch_size=128, learning_rate=1e-3, seed=0)

@@ -196,6 +196,23 @@ def copy_files(app, exception) -> None:
     shutil.copyfile(host, static / HOST)
 
 
+def write_redirect(app, exception) -> None:
+    """The top of the folder: without the link to its icon, browsers would ask for a favicon.ico."""
+    if exception or app.builder.format != "html":
+        return
+    root = f"{app.config.master_doc}.html"
+    (Path(app.outdir) / "index.html").write_text(
+        f"""<!doctype html>
+<html lang="en">
+<title>{escape(app.config.html_title)}</title>
+<link rel="icon" href="_static/logo.svg">
+<meta http-equiv="refresh" content="0; url={root}">
+<a href="{root}">{escape(app.config.html_title)}</a>
+""",
+        encoding="utf-8",
+    )
+
+
 def setup(app) -> dict:
     # The chapters' progress bars would otherwise end up in their pages.
     os.environ["TQDM_DISABLE"] = "1"
@@ -207,4 +224,6 @@ def setup(app) -> dict:
     app.connect("html-page-context", reuse_figures)
     app.connect("html-page-context", link_equations)
     app.connect("build-finished", copy_files)
+    # Before the table of contents adds a barer one.
+    app.connect("build-finished", write_redirect, priority=400)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

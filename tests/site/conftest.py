@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 from chromium import find_browser
+from filelock import FileLock
 from pages import HTML, ROOT, build, out_of_date
 from playwright.sync_api import Error, sync_playwright
 
@@ -35,9 +36,16 @@ SETTLED = """() => {
 
 
 @pytest.fixture(scope="session")
-def site() -> Path:
-    if out_of_date(HTML / "index.html"):
-        build(ROOT)
+def one_at_a_time(tmp_path_factory) -> FileLock:
+    """Held while building or installing, so that a parallel run does it once."""
+    return FileLock(tmp_path_factory.getbasetemp().parent / "em2vae.lock")
+
+
+@pytest.fixture(scope="session")
+def site(one_at_a_time) -> Path:
+    with one_at_a_time:
+        if out_of_date(HTML / "index.html"):
+            build(ROOT)
     return HTML
 
 
@@ -63,10 +71,12 @@ def file_url(site, tmp_path_factory):
 
 # A module's own browser: an open one holds an event loop, which the kernels of nbval also want.
 @pytest.fixture(scope="module")
-def browser():
+def browser(one_at_a_time):
     with sync_playwright() as playwright:
+        with one_at_a_time:
+            path = find_browser(playwright.chromium.executable_path)
         browser = playwright.chromium.launch(
-            executable_path=find_browser(playwright.chromium.executable_path),
+            executable_path=path,
             args=["--disable-gpu", "--disable-background-networking", NETWORK_CUT],
         )
         yield browser

@@ -12,6 +12,11 @@ ROOT = Path(__file__).parents[2]
 HTML = ROOT / "_build" / "html"
 DOCNAMES = list(parse_toc_yaml(ROOT / "_toc.yml"))
 PAGES = [*DOCNAMES, "search"]
+UNSET_FORMULAS = """() =>
+    [...document.querySelectorAll(".math")]
+        .filter((e) => !e.querySelector("mjx-container") || e.querySelector("mjx-merror"))
+        .map((e) => e.textContent)
+"""
 
 
 def out_of_date(built: Path) -> bool:
@@ -32,3 +37,11 @@ def build(root: Path, **options) -> None:
             # The next run must build again.
             (root / "_build/html/index.html").unlink(missing_ok=True)
             raise RuntimeError(f"{' '.join(run.args)} failed:\n{run.stdout}\n{run.stderr}")
+
+
+def faults(page) -> list[str]:
+    """What an open page lacks: its title, one visible headline, formulas that are set."""
+    missing = [] if page.title() else ["no title"]
+    if (count := page.locator("h1:visible").count()) != 1:
+        missing.append(f"{count} headlines")
+    return missing + [f"not set: {formula}" for formula in page.evaluate(UNSET_FORMULAS)]

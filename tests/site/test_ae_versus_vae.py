@@ -1,13 +1,10 @@
 """Autoencoder against VAE: the browser's pictures against NumPy, the walk, the scale."""
 
-import base64
-import json
-
 import numpy as np
 import pytest
 import torch
-from bs4 import BeautifulSoup
 from torch import nn
+from widgets import run_network, states
 
 from em2vae import VAE, load_digits
 from em2vae.data import binarize
@@ -25,25 +22,13 @@ READ = """(canvas) => {
 
 
 def state_of(site) -> dict:
-    soup = BeautifulSoup((site / f"{PAGE}.html").read_text(encoding="utf-8"), "html.parser")
-    script = soup.find("script", type="application/vnd.jupyter.widget-state+json")
-    models = json.loads(script.string)["state"].values()
-    [model] = [m for m in models if m["state"].get("_figure") == "ae-versus-vae"]
-    for buffer in model["buffers"]:
-        model["state"][buffer["path"][0]] = base64.b64decode(buffer["data"])
-    return model["state"]
+    [state] = states(site / f"{PAGE}.html", "ae-versus-vae")
+    return state
 
 
 def decode(spec: dict, data: bytes, z: np.ndarray) -> np.ndarray:
     """Ink of the network from its bytes, (784,)."""
-    numbers, values = np.frombuffer(data, "<f2").astype(np.float64), z
-    for layer in spec["layers"]:
-        n_in, n_out = layer["inputs"], layer["outputs"]
-        weight, bias, numbers = np.split(numbers, [n_in * n_out, n_in * n_out + n_out])
-        values = weight.reshape(n_out, n_in) @ values + bias
-        if layer["activation"] == "relu":
-            values = np.maximum(values, 0)
-    return 1 / (1 + np.exp(-values))
+    return 1 / (1 + np.exp(-run_network(spec, data, z)))
 
 
 def grey_values(figure, label: str) -> np.ndarray:

@@ -1,17 +1,14 @@
 """The amortized pad: normalization, encoder, bound and refinement against Python and autograd."""
 
-import base64
-import json
 import re
 
 import numpy as np
 import pytest
 import torch
 import traitlets
-from bs4 import BeautifulSoup
-from test_latent_explorer import render
 from torch import nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
+from widgets import render, states
 
 from em2vae import VAE, load_digits
 from em2vae.bounds import log_marginal_2d
@@ -29,13 +26,8 @@ READ = """(canvas, side) => {
 
 @pytest.fixture(scope="module")
 def state(site) -> dict:
-    soup = BeautifulSoup((site / f"{PAGE}.html").read_text(encoding="utf-8"), "html.parser")
-    script = soup.find("script", type="application/vnd.jupyter.widget-state+json")
-    models = json.loads(script.string)["state"].values()
-    [model] = [model for model in models if model["state"].get("_figure") == "amortized-pad"]
-    for buffer in model["buffers"]:
-        model["state"][buffer["path"][0]] = base64.b64decode(buffer["data"])
-    return model["state"]
+    [state] = states(site / f"{PAGE}.html", "amortized-pad")
+    return state
 
 
 def fill(network: nn.Module, data: bytes) -> None:

@@ -6,9 +6,9 @@ import re
 import pytest
 import torch
 import traitlets
-from test_latent_explorer import render
 from test_monte_carlo_integral import DRAWS
 from torch.distributions import Normal
+from widgets import render
 
 from em2vae import VAE, load_digits
 from em2vae.bounds import log_marginal_2d

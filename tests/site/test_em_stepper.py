@@ -5,12 +5,12 @@ import re
 import pytest
 import torch
 import traitlets
+from widgets import IMPORT, render
 
 from em2vae import GaussianMixture
 from em2vae.interactive.em_stepper import EmStepper, starting_point
 
 PAGE = "book/03-em"
-IMPORT = """(text) => import(URL.createObjectURL(new Blob([text], { type: "text/javascript" })))"""
 # EM by the figure's own functions; every half step is [bound, log-likelihood].
 RUN_EM = f"""async ([text, x, theta, floor, steps]) => {{
     const em = await ({IMPORT})(text);
@@ -23,26 +23,6 @@ RUN_EM = f"""async ([text, x, theta, floor, steps]) => {{
         history.push([em.bound(x, theta, responsibilities), em.logLikelihood(x, theta)]);
     }}
     return {{ theta, history, responsibilities: responsibilities.map((row) => [...row]) }};
-}}"""
-# A front end without a kernel.
-RENDER = f"""async ([text, values]) => {{
-    const {{ default: figure }} = await ({IMPORT})(text);
-    const listeners = {{}};
-    window.model = {{
-        saved: 0,
-        get: (name) => values[name],
-        set(name, value) {{
-            values[name] = value;
-            (listeners[`change:${{name}}`] ?? []).forEach((callback) => callback());
-        }},
-        on: (event, callback) => (listeners[event] ??= []).push(callback),
-        off: (event, callback) => {{
-            listeners[event] = listeners[event].filter((other) => other !== callback);
-        }},
-        save_changes() {{ this.saved += 1; }},
-    }};
-    document.body.replaceChildren();
-    figure.render({{ model, el: document.body }});
 }}"""
 
 
@@ -109,11 +89,7 @@ def test_an_empty_component_keeps_its_place(open_page):
 @pytest.fixture
 def live(open_page):
     stepper = EmStepper(seeded(40), n_components=2, start=1)
-    page = open_page("book/glossary")
-    state = {name: value for name, value in stepper.get_state().items() if "layout" not in name}
-    page.evaluate(RENDER, [stepper._esm, state])
-    page.wait_for_selector('figure.em2vae[data-state="ready"]')
-    return stepper, page
+    return stepper, render(open_page("book/glossary"), stepper)
 
 
 def get(page, *names):

@@ -1,13 +1,10 @@
 """The latent explorer: its arithmetic against PyTorch, its controls, and its traits."""
 
-import base64
-import json
-
 import numpy as np
 import pytest
 import torch
 import traitlets
-from bs4 import BeautifulSoup
+from widgets import IMPORT, VIEW, encoded, render, run_network, states
 
 from em2vae import VAE, fit, load_digits
 from em2vae.data import binarize
@@ -15,10 +12,6 @@ from em2vae.interactive.figure import HERE, pack_half, pack_network
 from em2vae.interactive.latent_explorer import LatentExplorer, latent_kl
 
 PAGE = "book/12-latent-space"
-# Imports a module from its text, as the static page does.
-IMPORT = """(text) => import(URL.createObjectURL(new Blob([text], { type: "text/javascript" })))"""
-VIEW = """(base64) =>
-    new DataView(Uint8Array.from(atob(base64), (c) => c.charCodeAt(0)).buffer)"""
 RUN_NETWORKS = f"""async ([text, networks, inputs]) => {{
     const shared = await ({IMPORT})(text);
     const [decoder, encoder] = networks.map(([spec, base64]) =>
@@ -31,34 +24,6 @@ RUN_NETWORKS = f"""async ([text, networks, inputs]) => {{
         }}),
     }};
 }}"""
-# A front end without a kernel that writes down what the figure sends.
-RENDER = f"""async ([text, state, binary]) => {{
-    const {{ default: figure }} = await ({IMPORT})(text);
-    const values = {{ ...state }};
-    for (const [name, data] of Object.entries(binary))
-        values[name] = ({VIEW})(data);
-    const listeners = {{}};
-    window.model = {{
-        saved: 0,
-        get: (name) => values[name],
-        set(name, value) {{
-            values[name] = value;
-            (listeners[`change:${{name}}`] ?? []).forEach((callback) => callback());
-        }},
-        on: (event, callback) => (listeners[event] ??= []).push(callback),
-        off: (event, callback) => {{
-            listeners[event] = listeners[event].filter((other) => other !== callback);
-        }},
-        save_changes() {{ this.saved += 1; }},
-        listening: () => Object.values(listeners).flat().length,
-    }};
-    document.body.replaceChildren();
-    window.close_figure = figure.render({{ model, el: document.body }});
-}}"""
-
-
-def encoded(data: bytes) -> str:
-    return base64.b64encode(data).decode()
 
 
 @pytest.fixture(scope="module")
@@ -101,17 +66,6 @@ def test_a_damaged_weight_is_shown_as_an_error(digits, open_page):
     assert "damaged" in page.get_by_role("alert").inner_text()
 
 
-def render(page, explorer, **binary):
-    """The figure in a page of its own, with window.model in the kernel's place."""
-    state = explorer.get_state()
-    names = [name for name, value in state.items() if isinstance(value, bytes | memoryview)]
-    binary = {name: encoded(bytes({**state, **binary}[name])) for name in names}
-    plain = {name: value for name, value in state.items() if name not in names}
-    page.evaluate(RENDER, [explorer._esm, plain, binary])
-    page.wait_for_selector('figure.em2vae:not([data-state="loading"])')
-    return page
-
-
 @pytest.fixture
 def live(digits, open_page):
     vae = VAE(3, (8,))
@@ -147,30 +101,6 @@ def test_a_closed_figure_stops_listening(live):
 # The built page --------------------------------------------------------------------------------
 
 
-def states(site) -> list[dict]:
-    """The state of each explorer of the chapter, its buffers decoded."""
-    soup = BeautifulSoup((site / f"{PAGE}.html").read_text(encoding="utf-8"), "html.parser")
-    script = soup.find("script", type="application/vnd.jupyter.widget-state+json")
-    models = json.loads(script.string)["state"].values()
-    found = [model for model in models if model["state"].get("_figure") == "latent-explorer"]
-    for model in found:
-        for buffer in model["buffers"]:
-            model["state"][buffer["path"][0]] = base64.b64decode(buffer["data"])
-    return [model["state"] for model in found]
-
-
-def run(spec: dict, data: bytes, values: np.ndarray) -> np.ndarray:
-    """The network from its bytes, in NumPy."""
-    numbers = np.frombuffer(data, "<f2").astype(np.float64)
-    for layer in spec["layers"]:
-        n_in, n_out = layer["inputs"], layer["outputs"]
-        weight, bias, numbers = np.split(numbers, [n_in * n_out, n_in * n_out + n_out])
-        values = weight.reshape(n_out, n_in) @ values + bias
-        if layer["activation"] == "relu":
-            values = np.maximum(values, 0)
-    return values
-
-
 def grey_values(canvas) -> np.ndarray:
     """The first channel of a digit's canvas, (784,)."""
     read = "c => [...c.getContext('2d').getImageData(0, 0, 28, 28).data]"
@@ -181,7 +111,7 @@ def grey_values(canvas) -> np.ndarray:
 def explorers(request, site, open_page):
     page = open_page(PAGE, request.param)
     figures = page.locator("figure[data-interactive='latent-explorer']").all()
-    yield list(zip(figures, states(site), strict=True))
+    yield list(zip(figures, states(site / f"{PAGE}.html", "latent-explorer"), strict=True))
 
 
 def picture(figure, name: str):
@@ -202,7 +132,7 @@ def test_the_picture_is_the_decoder_at_the_sliders(explorers):
             slider.fill("0.75")
         figure.locator(".em2vae-sliders input").first.fill("-1.25")
         figure.page.wait_for_timeout(100)
-        logits = run(state["_decoder"], state["_decoder_weights"], z_of(figure, state))
+        logits = run_network(state["_decoder"], state["_decoder_weights"], z_of(figure, state))
         expected = 255 * (1 - 1 / (1 + np.exp(-logits)))
         shown = grey_values(picture(figure, "Decoded"))
         assert np.abs(shown - expected).max() <= 2
@@ -216,7 +146,7 @@ def test_a_test_digit_is_encoded(explorers):
         n = state["digit"] + 1
         bits = np.unpackbits(np.frombuffer(state["_images"], np.uint8)).reshape(-1, 784)[n]
         assert (grey_values(picture(figure, "Original")) == 255 * (1 - bits)).all()
-        code = run(state["_encoder"], state["_encoder_weights"], bits)[: len(state["z"])]
+        code = run_network(state["_encoder"], state["_encoder_weights"], bits)[: len(state["z"])]
         shown = z_of(figure, state)[state["active"]]
         assert np.abs(shown - code[state["active"]]).max() < 0.03  # half a slider's step
 
@@ -276,8 +206,8 @@ def test_figures_on_one_page_do_not_disturb_each_other(explorers):
 
 def test_the_landing_page_shows_the_same_model(site, open_page):
     figure = open_page("book/index").locator("figure[data-interactive='latent-explorer']")
-    state = states(site)[0]
-    logits = run(state["_decoder"], state["_decoder_weights"], np.array(state["z"]))
+    state = states(site / f"{PAGE}.html", "latent-explorer")[0]
+    logits = run_network(state["_decoder"], state["_decoder_weights"], np.array(state["z"]))
     expected = 255 * (1 - 1 / (1 + np.exp(-logits)))
     assert np.abs(grey_values(picture(figure, "Decoded")) - expected).max() <= 2
 

@@ -16,7 +16,6 @@ import torch
 from em2vae import VAE, load_digits
 from em2vae.interactive.latent_explorer import LatentExplorer
 
-torch.set_num_threads(1)
 vae = VAE(2, (8,))
 with torch.no_grad():
     vae.encoder.heads.weight *= 20  # both dimensions active

@@ -1,5 +1,7 @@
 """The training scrubber: what it records, and what it shows of it."""
 
+import re
+
 import pytest
 import torch
 
@@ -8,6 +10,14 @@ from em2vae.data import binarize
 from em2vae.interactive.training_scrubber import TrainingScrubber
 
 PAGE = "book/11-vae"
+EPOCHS = re.compile(r"After (\d+) epochs?\b")
+# All that the figure says from now on.
+READ_ALOUD = """(said) => {
+    const texts = [];
+    const note = () => texts.at(-1) !== said.innerText && texts.push(said.innerText);
+    new MutationObserver(note).observe(said, { childList: true });
+    return texts;
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +76,10 @@ def test_playing_goes_from_the_first_to_the_last_epoch(open_page):
     figure = open_page(PAGE).locator("figure[data-interactive='training-scrubber']")
     said = figure.locator("output")
     last = said.inner_text()
+    texts = said.evaluate_handle(READ_ALOUD)
     figure.get_by_role("button", name="Play the training").click()
-    said.filter(has_text="After 0 epochs").wait_for()
-    said.filter(has_text=last).wait_for()
+    figure.page.wait_for_function("([texts, last]) => texts.at(-1) === last", arg=[texts, last])
+    epochs = [int(EPOCHS.match(text)[1]) for text in texts.json_value()]
+    assert epochs[0] == 0
+    assert epochs == sorted(set(epochs))  # forward, each once
+    assert len(epochs) == 1 + int(figure.get_by_label("Epochs of training").get_attribute("max"))

@@ -245,6 +245,7 @@ export default interactive(({ model, root, redraw }) => {
   let pen = null;
   let grey = ink; // the ink where the pad shows it
   let painted = null; // the grey that the pad's canvas holds
+  let answered = false; // whether the present picture's q has been drawn
   const q = () => ({ mu: model.get("mu"), sigma: model.get("sigma") });
   function set(traits) {
     for (const [trait, value] of Object.entries(traits)) model.set(trait, value);
@@ -259,6 +260,7 @@ export default interactive(({ model, root, redraw }) => {
   /* From the pad to q: normalize, binarize, encode. */
   function look() {
     refining = posterior = null;
+    answered = false;
     grey = shifted(ink, model.get("shift"));
     x = null;
     if (!grey.some((v) => v > 0)) return;
@@ -464,7 +466,9 @@ export default interactive(({ model, root, redraw }) => {
     drawCloseUp(now);
     drawClimb();
     if (!refining && !pen) describe(now); // a voice need not read out every step
-    advance();
+    if (answered) advance();
+    else redraw();
+    answered = true;
   }
   function drawNothing() {
     drawDigit(decoded, blank);

@@ -1,6 +1,6 @@
 import {
-  bytesOf, button, digitCanvas, drawDigit, forward, h, interactive, plot, seededRandom, signed,
-  slider, unpackHalves, unpackNetwork,
+  bytesOf, button, counted, digitCanvas, drawDigit, forward, h, interactive, logNormal, plot, plural,
+  seededRandom, signed, slider, unpackHalves, unpackNetwork,
 } from "./shared.js";
 
 const FRAME_MS = 6; // of each frame that may go into drawing z, until all draws are there
@@ -11,10 +11,7 @@ const CAPTION =
   "Right: the bound with k draws, the thin lines one standard error away; the dashed line is the exact log p(x). Then make q narrower or wider than the encoder does, and climb again: " +
   "what a narrow q hardly ever draws, no average over its draws contains.";
 
-const logNormal = (value, mu, sigma) => -0.5 * ((value - mu) / sigma) ** 2 - Math.log(sigma) - 0.5 * Math.log(2 * Math.PI);
 const softplus = (a) => Math.max(a, 0) + Math.log1p(Math.exp(-Math.abs(a)));
-const words = (count) => count.toLocaleString("en");
-const plural = (count, noun) => `${words(count)} ${noun}${count === 1 ? "" : "s"}`;
 
 function logMeanExp(values, start, end) {
   let most = -Infinity;
@@ -85,7 +82,7 @@ export default interactive(({ model, redraw }) => {
     max: rungs,
     step: 1,
     value: Math.log2(model.get("n_samples")),
-    format: (power) => words(2 ** power),
+    format: (power) => counted(2 ** power),
     oninput: (power) => set("n_samples", 2 ** power),
   });
   const width = slider({
@@ -108,7 +105,7 @@ export default interactive(({ model, redraw }) => {
     xLabel: "draws in the bound, k",
     yLabel: "nats",
     aspect: 1.217, // as high as the histogram, whose column is 1.15 times as wide
-    xFormat: (power) => words(2 ** power),
+    xFormat: (power) => counted(2 ** power),
   });
   const shown = digitCanvas("");
   const said = h("output", { "aria-live": "polite" });
@@ -172,15 +169,15 @@ export default interactive(({ model, redraw }) => {
     const best = Math.exp(Math.max(...run.logWeights) - total) / N;
     const miss = current.mean - exact;
     said.textContent =
-      `k = ${words(k)}: the bound is ${signed(current.mean)} nats, ${Math.abs(miss).toFixed(2)} ${miss < 0 ? "below" : "above"} the exact ` +
+      `k = ${counted(k)}: the bound is ${signed(current.mean)} nats, ${Math.abs(miss).toFixed(2)} ${miss < 0 ? "below" : "above"} the exact ` +
       `${signed(exact)}. Of ${plural(N, "draw")} the best carries ${Math.round(100 * best)} % of the average weight.`;
     histogram.canvas.setAttribute(
       "aria-label",
-      `Histogram of ${words(N)} log weights; the bound at ${signed(current.mean)} nats, the exact log p(x) at ${signed(exact)}`,
+      `Histogram of ${counted(N)} log weights; the bound at ${signed(current.mean)} nats, the exact log p(x) at ${signed(exact)}`,
     );
     ladder.canvas.setAttribute(
       "aria-label",
-      `The bound against k: ${run.ladder.map((r) => `${signed(r.mean)} at ${words(r.k)}`).join(", ")}`,
+      `The bound against k: ${run.ladder.map((r) => `${signed(r.mean)} at ${counted(r.k)}`).join(", ")}`,
     );
   }
 

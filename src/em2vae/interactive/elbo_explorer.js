@@ -1,4 +1,4 @@
-import { button, h, interactive, plot, signed, slider } from "./shared.js";
+import { button, h, interactive, logNormal, plot, signed, slider } from "./shared.js";
 
 const MEAN = { min: -3, max: 3 };
 const WIDTH = { min: 0.2, max: 2 };
@@ -14,7 +14,6 @@ const CAPTION =
 const grid = (low, high, count) => Float64Array.from({ length: count }, (_, i) => low + ((high - low) * i) / (count - 1));
 const zs = grid(-8, 8, 1601); // for the posterior
 const noise = grid(-8, 8, 321); // for expectations under q: z = mu + sigma * noise
-const logNormal = (z, mu, sigma) => -0.5 * ((z - mu) / sigma) ** 2 - Math.log(sigma) - 0.5 * Math.log(2 * Math.PI);
 const weights = noise.map((eps) => Math.exp(logNormal(eps, 0, 1)) * (noise[1] - noise[0]));
 const expect = (f) => noise.reduce((sum, eps, i) => sum + weights[i] * f(eps), 0);
 

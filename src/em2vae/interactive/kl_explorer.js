@@ -1,4 +1,4 @@
-import { button, h, interactive, plot, signed, slider } from "./shared.js";
+import { button, h, interactive, logNormal, plot, signed, slider } from "./shared.js";
 
 const LIMIT = 7; // the plots show z from -7 to 7
 const RANGES = { mean: [-5, 5], width: [0.2, 4], separation: [0, 6] };
@@ -11,8 +11,6 @@ const linspace = (low, high, count) =>
   Float64Array.from({ length: count }, (_, i) => low + ((high - low) * i) / (count - 1));
 const SHOWN = linspace(-LIMIT, LIMIT, 561);
 const U = linspace(-9, 9, 601); // standard normal points: q beyond nine widths does not count
-const logNormal = (z, mean, width) =>
-  -0.5 * ((z - mean) / width) ** 2 - Math.log(width) - 0.5 * Math.log(2 * Math.PI);
 const shown = (value) => signed(Math.round(100 * value) / 100 || 0); // no minus before a zero
 const clamp = (value, [low, high]) => Math.max(low, Math.min(high, value));
 

@@ -1,5 +1,6 @@
 import {
-  button, digitCanvas, drawDigit, h, interactive, plot, seededRandom, signed, slider, unpackHalves,
+  button, counted, digitCanvas, drawDigit, h, interactive, logNormal, plot, plural, seededRandom, signed,
+  slider, unpackHalves,
 } from "./shared.js";
 
 const D = 784;
@@ -12,8 +13,6 @@ const CAPTION =
   "carries part of the estimate, the larger the more, and the small ring is the exact posterior (two standard deviations). The curves are the " +
   "estimate of log p(x) as samples come in, with four other runs as thin lines and the exact value dashed. Change the number of latent dimensions, then try to make up for it with samples.";
 
-const words = (count) => count.toLocaleString("en");
-const plural = (count, noun) => `${words(count)} ${noun}${count === 1 ? "" : "s"}`;
 
 /* log p(x|z) for the first K coordinates of each sample: a normal around f(z), eq. ppca. */
 function logLikelihoods({ sigma, scales, codes, remainders }, digit, z, stride) {
@@ -45,9 +44,8 @@ function runningEstimates(logWeights) {
 
 /* log p(x) in closed form: eq. ppca-exact, along the axes of the model. */
 function exactLogLikelihood({ sigma, scales, codes, remainders }, digit) {
-  const logNormal = (square, variance) => -0.5 * (Math.log(2 * Math.PI * variance) + square / variance);
   let sum = -0.5 * (D - scales.length) * Math.log(2 * Math.PI * sigma ** 2) - remainders[digit] / (2 * sigma ** 2);
-  scales.forEach((scale, k) => (sum += logNormal(codes[digit][k] ** 2, scale ** 2 + sigma ** 2)));
+  scales.forEach((scale, k) => (sum += logNormal(codes[digit][k], 0, Math.hypot(scale, sigma))));
   return sum;
 }
 
@@ -115,7 +113,7 @@ export default interactive(({ model }) => {
     max: Math.log10(maxSamples),
     step: 0.1,
     value: Math.log10(model.get("n_samples")),
-    format: (power) => words(Math.round(10 ** power)),
+    format: (power) => counted(Math.round(10 ** power)),
     oninput: (power) => set("n_samples", Math.round(10 ** power)),
   });
   const another = () => set("digit", (model.get("digit") + 1) % (images.length / D));
@@ -198,7 +196,7 @@ export default interactive(({ model }) => {
       `${signed(run.exact, 1)}. The best sample alone carries ${Math.round(100 * shares[sample])} % of the average.`;
     map.canvas.setAttribute(
       "aria-label",
-      `${plural(S, "sample")} of the prior on the first two of ${K} latent axes; lit: ${words(lit)}`,
+      `${plural(S, "sample")} of the prior on the first two of ${K} latent axes; lit: ${counted(lit)}`,
     );
     trace.canvas.setAttribute(
       "aria-label",

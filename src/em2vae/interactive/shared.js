@@ -53,6 +53,7 @@ const activations = {
 };
 
 export function forward(network, input) {
+  input = Float32Array.from(input); // always the same type: six times as fast
   for (const { inputs, outputs, activation, weight, bias } of network) {
     const output = new Float32Array(outputs);
     const activate = activations[activation];
@@ -91,6 +92,9 @@ export function seededRandom(seed) {
   const normal = () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
   return { uniform, normal };
 }
+
+export const logNormal = (z, mean, width) =>
+  -0.5 * ((z - mean) / width) ** 2 - Math.log(width) - 0.5 * Math.log(2 * Math.PI);
 
 // Elements and controls ----------------------------------------------------------------------
 
@@ -146,6 +150,10 @@ export function checkbox({ label, checked, onchange }) {
 export const signed = (value, digits = 2) =>
   `${value < 0 ? "−" : ""}${Math.abs(value).toFixed(digits)}`;
 
+export const counted = (count) => count.toLocaleString("en");
+
+export const plural = (count, noun) => `${counted(count)} ${noun}${count === 1 ? "" : "s"}`;
+
 export const subscript = (index) =>
   String(index).replace(/\d/g, (digit) => String.fromCharCode(0x2080 + Number(digit)));
 
@@ -158,9 +166,10 @@ export function digitCanvas(label, size = 28) {
 /* Ink on paper: grey values (28*28) in [0, 1], at column, row of a canvas of such tiles. */
 export function drawDigit(canvas, values, column = 0, row = 0) {
   const picture = new ImageData(28, 28);
+  const { data } = picture;
   for (let i = 0; i < 784; i++) {
-    const grey = Math.round(255 * (1 - values[i]));
-    picture.data.set([grey, grey, grey, 255], 4 * i);
+    data[4 * i] = data[4 * i + 1] = data[4 * i + 2] = 255 * (1 - values[i]); // rounded and clamped
+    data[4 * i + 3] = 255;
   }
   canvas.getContext("2d").putImageData(picture, 28 * column, 28 * row);
 }
@@ -207,8 +216,9 @@ export function latentMap({ colors, limit, onpick }) {
     context.strokeRect(toPixels(0), 0, 0, canvas.width);
     context.strokeRect(0, canvas.width - toPixels(0), canvas.width, 0);
     context.font = `600 ${0.62 * em}px system-ui, sans-serif`;
+    const shades = colors.map((color) => readable(color, dark));
     for (let i = 0; i < xs.length; i++) {
-      context.fillStyle = readable(colors[labels[i]], dark);
+      context.fillStyle = shades[labels[i]];
       context.fillText(labels[i], toPixels(inside(xs[i])), canvas.width - toPixels(inside(ys[i])));
     }
     context.font = `${0.75 * em}px system-ui, sans-serif`;

@@ -54,7 +54,8 @@ export default interactive(({ model }) => {
     const show = (step) => {
       if (playing !== run) return;
       set("step", step);
-      if (step + 1 < epochs.length) setTimeout(show, MS_PER_STEP, step + 1);
+      // Timed from the frame that paints this step, so that none is skipped on a slow machine.
+      if (step + 1 < epochs.length) requestAnimationFrame(() => setTimeout(show, MS_PER_STEP, step + 1));
     };
     show(0);
   }

@@ -1,0 +1,76 @@
+"""An interactive figure without a kernel: rendered by itself, and read from a built page."""
+
+import base64
+import json
+from pathlib import Path
+
+import numpy as np
+from bs4 import BeautifulSoup
+
+# Imports a module from its text, as the static page does.
+IMPORT = """(text) => import(URL.createObjectURL(new Blob([text], { type: "text/javascript" })))"""
+VIEW = """(base64) =>
+    new DataView(Uint8Array.from(atob(base64), (c) => c.charCodeAt(0)).buffer)"""
+# A front end without a kernel that writes down what the figure sends.
+RENDER = f"""async ([text, state, binary]) => {{
+    const {{ default: figure }} = await ({IMPORT})(text);
+    const values = {{ ...state }};
+    for (const [name, data] of Object.entries(binary))
+        values[name] = ({VIEW})(data);
+    const listeners = {{}};
+    window.model = {{
+        saved: 0,
+        get: (name) => values[name],
+        set(name, value) {{
+            values[name] = value;
+            (listeners[`change:${{name}}`] ?? []).forEach((callback) => callback());
+        }},
+        on: (event, callback) => (listeners[event] ??= []).push(callback),
+        off: (event, callback) => {{
+            listeners[event] = listeners[event].filter((other) => other !== callback);
+        }},
+        save_changes() {{ this.saved += 1; }},
+        listening: () => Object.values(listeners).flat().length,
+    }};
+    document.body.replaceChildren();
+    window.close_figure = figure.render({{ model, el: document.body }});
+}}"""
+
+
+def encoded(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def render(page, figure, **binary):
+    """The figure in a page of its own, with window.model in the kernel's place."""
+    state = figure.get_state()
+    names = [name for name, value in state.items() if isinstance(value, bytes | memoryview)]
+    binary = {name: encoded(bytes({**state, **binary}[name])) for name in names}
+    plain = {name: value for name, value in state.items() if name not in names}
+    page.evaluate(RENDER, [figure._esm, plain, binary])
+    page.wait_for_selector('figure.em2vae:not([data-state="loading"])')
+    return page
+
+
+def states(page: Path, figure: str) -> list[dict]:
+    """The traits that travel in a built page with each figure of that name, arrays as bytes."""
+    soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+    script = soup.find("script", type="application/vnd.jupyter.widget-state+json")
+    models = json.loads(script.string)["state"].values()
+    found = [model for model in models if model["state"].get("_figure") == figure]
+    for model in found:
+        for buffer in model["buffers"]:
+            model["state"][buffer["path"][0]] = base64.b64decode(buffer["data"])
+    return [model["state"] for model in found]
+
+
+def run_network(spec: dict, data: bytes, values: np.ndarray) -> np.ndarray:
+    """The network from its bytes, in NumPy."""
+    numbers = np.frombuffer(data, "<f2").astype(np.float64)
+    for layer in spec["layers"]:
+        n_in, n_out = layer["inputs"], layer["outputs"]
+        weight, bias, numbers = np.split(numbers, [n_in * n_out, n_in * n_out + n_out])
+        values = weight.reshape(n_out, n_in) @ values + bias
+        if layer["activation"] == "relu":
+            values = np.maximum(values, 0)
+    return values
