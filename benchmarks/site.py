@@ -104,6 +104,8 @@ FIRST_PAINT = """new MutationObserver((_, observer) => {
 
 def serve(folder: Path) -> ThreadingHTTPServer:
     class Handler(SimpleHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # a connection serves many files, as everywhere today
+
         def log_message(self, *args):
             pass
 
@@ -148,7 +150,8 @@ def move_sliders(page) -> dict[str, dict]:
 def open_settled(browser, url: str):
     page = browser.new_page()
     page.goto(url)
-    page.wait_for_timeout(2000)  # the page's own scripts have settled
+    page.evaluate("window.MathJax?.startup?.promise?.then(() => null)")
+    page.wait_for_timeout(1000)  # the page's own scripts have settled
     return page
 
 

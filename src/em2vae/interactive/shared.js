@@ -464,6 +464,18 @@ function fullScreenButton(root) {
   return toggle;
 }
 
+/* While the width stays, what the figure says takes the room of its longest text so far: a line more
+   or less would move the whole page under the hand. */
+function keepHeights(root) {
+  const width = String(root.clientWidth);
+  for (const said of root.querySelectorAll("output")) {
+    if (said.dataset.width !== width) said.style.minHeight = "";
+    said.dataset.width = width;
+    const height = `${said.offsetHeight}px`;
+    if (said.style.minHeight !== height) said.style.minHeight = height;
+  }
+}
+
 /* setup({model, root, redraw}) returns {buttons, content, caption, draw, traits}: what to show, how
    to paint it into the elements, and the traits whose change paints it again. */
 export function interactive(setup) {
@@ -485,6 +497,7 @@ export function interactive(setup) {
         pending = 0;
         try {
           parts.draw();
+          keepHeights(root);
           root.dataset.state = "ready";
         } catch (error) {
           fail(error);
