@@ -205,7 +205,7 @@ def write_redirect(app, exception) -> None:
         f"""<!doctype html>
 <html lang="en">
 <title>{escape(app.config.html_title)}</title>
-<link rel="icon" href="_static/logo.svg">
+<link rel="icon" href="data:,">
 <meta http-equiv="refresh" content="0; url={root}">
 <a href="{root}">{escape(app.config.html_title)}</a>
 """,

@@ -16,6 +16,7 @@ from em2vae.data import binarize
 from em2vae.interactive.bound_ladder import N_DRAWS, BoundLadder
 from em2vae.interactive.figure import HERE
 
+NEXT_FRAME = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 PAGE = "book/14-evaluation"
 SAID = r"k = [\d,]+: the bound is (−?[\d.]+) nats, ([\d.]+) (below|above) the exact (−?[\d.]+)\."
 
@@ -48,6 +49,8 @@ def figure(open_page):
 
 def said(figure, k: int) -> tuple[float, float]:
     """The bound and the exact value, once all draws are there."""
+    figure.page.evaluate(NEXT_FRAME)  # what was said so far may be of the setting before
+    figure.get_by_label("Draws are coming in").first.wait_for(state="detached")
     text = figure.locator("output").filter(has_text=f"k = {k:,}:").inner_text()
     bound, miss, side, exact = re.search(SAID, text).groups()
     bound, miss, exact = (float(n.replace("−", "-")) for n in (bound, miss, exact))
