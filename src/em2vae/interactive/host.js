@@ -70,7 +70,7 @@
   async function show(view, models) {
     const el = document.createElement("div");
     view.replaceWith(el);
-    const model = models[JSON.parse(view.textContent).model_id];
+    const model = models[idOf(view)];
     if (!model?.state?._esm) return explain(el, "This control needs a running kernel.");
     try {
       addStyle(model.state._css);
@@ -81,8 +81,8 @@
     }
   }
 
-  // Called where this script stands, in the page's head behind its widget state, and again when the
-  // page is parsed: modules load meanwhile, and figures start before the page's deferred scripts.
+  // Called where this script stands, in the page's head behind its widget state, and again while the
+  // page is parsed: modules load meanwhile, and a figure starts as soon as its place is there.
   const models = {};
   function readStates() {
     for (const script of scripts(STATE)) {
@@ -91,11 +91,23 @@
     }
     for (const { state } of Object.values(models)) if (state._esm) load(state._esm).catch(() => {});
   }
+  function idOf(view) {
+    try {
+      return JSON.parse(view.textContent).model_id;
+    } catch {
+      return null; // only half of it is parsed yet
+    }
+  }
 
   readStates();
+  const places = new MutationObserver(() => {
+    for (const view of scripts(VIEW)) if (models[idOf(view)]) show(view, models);
+  });
+  places.observe(document, { childList: true, subtree: true });
   document.addEventListener(
     "readystatechange",
     () => {
+      places.disconnect();
       readStates();
       for (const view of scripts(VIEW)) show(view, models);
     },
