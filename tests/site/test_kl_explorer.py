@@ -201,3 +201,16 @@ def test_values_outside_the_sliders_are_refused():
     for name, value in (("width", 0), ("width", 5), ("mean", 6), ("separation", -1)):
         with pytest.raises(traitlets.TraitError, match=name):
             setattr(explorer, name, value)
+
+
+def test_what_is_said_never_shrinks_under_the_hand(figure):
+    mean, heights = figure.get_by_label("Mean of q"), []
+    texts = set()
+    for value in (0.5, -3.1, 4, 0, 2.2, -5, 1):
+        mean.fill(str(value))
+        figure.page.evaluate("new Promise((done) => requestAnimationFrame(() => done()))")
+        texts.add(figure.locator("output").inner_text())
+        heights.append(figure.evaluate("(figure) => figure.offsetHeight"))
+    assert len(texts) == 7
+    assert heights == sorted(heights)
+    assert heights[0] < heights[-1]
