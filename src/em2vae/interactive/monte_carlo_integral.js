@@ -13,7 +13,6 @@ const CAPTION =
   "carries part of the estimate, the larger the more, and the small ring is the exact posterior (two standard deviations). The curves are the " +
   "estimate of log p(x) as samples come in, with four other runs as thin lines and the exact value dashed. Change the number of latent dimensions, then try to make up for it with samples.";
 
-
 /* log p(x|z) for the first K coordinates of each sample: a normal around f(z), eq. ppca. */
 function logLikelihoods({ sigma, scales, codes, remainders }, digit, z, stride) {
   const K = scales.length;
