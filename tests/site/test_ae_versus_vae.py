@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from widgets import run_network, states
+from widgets import run_network, states, wait_until_drawn
 
 from em2vae import VAE, load_digits
 from em2vae.data import binarize
@@ -53,7 +53,7 @@ def figure(request, open_page):
 
 
 def shown(figure) -> list[np.ndarray]:
-    figure.page.wait_for_timeout(150)
+    wait_until_drawn(figure.page)
     return [grey_values(figure, f"{name}: picture at the point") for name in NAMES]
 
 

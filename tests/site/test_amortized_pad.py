@@ -8,7 +8,7 @@ import torch
 import traitlets
 from torch import nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
-from widgets import render, states
+from widgets import render, states, wait_until_drawn
 
 from em2vae import VAE, load_digits
 from em2vae.bounds import log_marginal_2d
@@ -57,12 +57,6 @@ def figure(open_page):
     return figure
 
 
-def frames(figure):
-    figure.page.evaluate(
-        "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
-    )
-
-
 def settle(figure):
     """Until the posterior is there, or two frames have passed on an empty pad."""
     figure.page.wait_for_function(
@@ -70,7 +64,7 @@ def settle(figure):
         arg=figure.element_handle(),
         timeout=30_000,  # a few thousand decoder passes, spread over frames
     )
-    frames(figure)
+    wait_until_drawn(figure.page)
 
 
 def canvas(figure, label: str):
@@ -136,7 +130,7 @@ def test_normalization_equals_the_reference(figure, state):
     differing = 0
     for n in range(0, len(state["_digits"]), 3):
         figure.get_by_label("On the pad").select_option(str(n))
-        frames(figure)
+        wait_until_drawn(figure.page)
         picture = (normalize(ink_of(state, n)) > 0.5).double()
         differing += (seen(figure).reshape(28, 28) != picture).sum().item()
     assert differing == 0
@@ -146,7 +140,7 @@ def test_without_normalization_the_shift_stays(figure, state):
     figure.get_by_label("Normalize as MNIST does").uncheck()
     figure.get_by_label("Move right").fill("3")
     figure.get_by_label("Move down").fill("-2")
-    frames(figure)
+    wait_until_drawn(figure.page)
     moved = ink_of(state, state["digit"]).roll((-8, 12), (0, 1))
     assert (seen(figure).reshape(28, 28) == (as_drawn(moved) > 0.5)).all()
 
@@ -156,7 +150,7 @@ def test_with_normalization_the_shift_goes(figure):
     pad = pixels(canvas(figure, "Pad"), 112)
     figure.get_by_label("Move right").fill("3")
     figure.get_by_label("Move down").fill("-2")
-    frames(figure)
+    wait_until_drawn(figure.page)
     assert (pixels(canvas(figure, "Pad"), 112) == np.roll(pad, (-8, 12), (0, 1))).all()
     assert (seen(figure) == before).all()
     assert torch.equal(shown_q(figure), q)
@@ -214,7 +208,7 @@ def test_the_animated_refinement_rises_and_stops(figure):
     )
     first, after, *_ = said(figure)
     assert after > first
-    frames(figure)
+    wait_until_drawn(figure.page)
     assert said(figure)[1] == after
 
 
@@ -230,12 +224,12 @@ def draw(figure, *points):
     for point in at[1:]:
         mouse.move(*point, steps=5)
     mouse.up()
-    frames(figure)
+    wait_until_drawn(figure.page)
 
 
 def test_a_stroke_replaces_the_digit_and_moves_the_ellipse(figure, vae):
     figure.get_by_role("button", name="Clear the pad").click()
-    frames(figure)
+    wait_until_drawn(figure.page)
     assert figure.get_by_role("button", name="Refine").is_disabled()
     draw(figure, (0.5, 0.15), (0.5, 0.85))  # a one
     one, q = seen(figure), shown_q(figure)

@@ -8,7 +8,7 @@ import torch
 import traitlets
 from test_monte_carlo_integral import DRAWS
 from torch.distributions import Normal
-from widgets import render
+from widgets import render, wait_until_drawn
 
 from em2vae import VAE, load_digits
 from em2vae.bounds import log_marginal_2d
@@ -16,7 +16,6 @@ from em2vae.data import binarize
 from em2vae.interactive.bound_ladder import N_DRAWS, BoundLadder
 from em2vae.interactive.figure import HERE
 
-NEXT_FRAME = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 PAGE = "book/14-evaluation"
 SAID = r"k = [\d,]+: the bound is (−?[\d.]+) nats, ([\d.]+) (below|above) the exact (−?[\d.]+)\."
 
@@ -49,7 +48,7 @@ def figure(open_page):
 
 def said(figure, k: int) -> tuple[float, float]:
     """The bound and the exact value, once all draws are there."""
-    figure.page.evaluate(NEXT_FRAME)  # what was said so far may be of the setting before
+    wait_until_drawn(figure.page)  # what was said so far may be of the setting before
     figure.get_by_label("Draws are coming in").first.wait_for(state="detached")
     text = figure.locator("output").filter(has_text=f"k = {k:,}:").inner_text()
     bound, miss, side, exact = re.search(SAID, text).groups()

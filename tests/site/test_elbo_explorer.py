@@ -6,6 +6,7 @@ import re
 import pytest
 import traitlets
 from scipy.optimize import minimize
+from widgets import wait_until_drawn
 
 from em2vae.interactive.elbo_explorer import ElboExplorer, terms
 
@@ -18,15 +19,9 @@ def figure(open_page):
     return open_page(PAGE).locator("figure[data-interactive='elbo-explorer']")
 
 
-def settle(figure):
-    figure.page.evaluate(
-        "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
-    )
-
-
 def shown(figure) -> dict[str, float]:
     """The five numbers that the output says, in its order."""
-    settle(figure)
+    wait_until_drawn(figure.page)
     text = figure.locator("output").inner_text().replace("−", "-")
     return dict(zip(NAMES, map(float, re.findall(r"-?\d+\.\d+", text)), strict=True))
 
@@ -64,7 +59,7 @@ def test_it_opens_away_from_a_top_with_every_bar_on_show(figure):
 def test_the_climb_ends_where_an_optimizer_ends(figure, side):
     """The page prefers reduced motion, so the climb jumps to its end."""
     figure.get_by_role("button", name=f"Start {side}").click()
-    settle(figure)
+    wait_until_drawn(figure.page)
     mu, sigma, x = values(figure)
     best = minimize(lambda p: -terms(p[0], math.exp(p[1]), x)["elbo"], (mu, math.log(sigma)))
     start = shown(figure)["elbo"]
@@ -85,7 +80,7 @@ def test_the_animated_climb_rises_and_stops(figure):
     )
     after = shown(figure)
     assert after["elbo"] > before + 0.5
-    settle(figure)
+    wait_until_drawn(figure.page)
     assert shown(figure) == after
 
 
@@ -96,11 +91,11 @@ def test_dragging_the_top_of_q_moves_mean_and_width(figure):
     page = figure.page
     page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"])
     page.mouse.down()
-    settle(figure)
+    wait_until_drawn(figure.page)
     mean, width, _ = values(figure)
     page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.3 * box["height"])
     page.mouse.up()
-    settle(figure)
+    wait_until_drawn(figure.page)
     assert values(figure)[0] > mean + 0.5
     assert values(figure)[1] < width - 0.05
 

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 import traitlets
-from widgets import IMPORT, render
+from widgets import IMPORT, render, wait_until_drawn
 
 from em2vae import GaussianMixture
 from em2vae.interactive.em_stepper import EmStepper, starting_point
@@ -103,7 +103,7 @@ def shown_model(page):
 
 def click(page, name):
     page.get_by_role("button", name=name, exact=True).click()
-    page.wait_for_timeout(100)
+    wait_until_drawn(page)
 
 
 def levels(page):
@@ -195,7 +195,7 @@ def test_reset_another_start_and_components(live):
         model = starting_point(stepper.x, n_components, start, 1e-3)
         assert torch.equal(get(page, "means")[0], model.means)
     page.get_by_label("Components", exact=True).select_option("4")
-    page.wait_for_timeout(100)
+    wait_until_drawn(page)
     model = starting_point(stepper.x, 4, 2, 1e-3)
     assert (get(page, "covariances")[0] - model.covariances).abs().max() < 1e-12
     [history] = get(page, "history")
@@ -208,12 +208,12 @@ def test_sliders_move_a_mean_and_a_point(live):
     stepper, page = live
     page.get_by_label("Move", exact=True).select_option("mean B")
     page.get_by_label("x₁").fill("2.5")
-    page.wait_for_timeout(100)
+    wait_until_drawn(page)
     assert get(page, "means")[0][1, 0] == 2.5
     page.get_by_label("Move", exact=True).select_option("a point")
     page.get_by_label("Point number").fill("7")
     page.get_by_label("x₂").fill("-1.5")
-    page.wait_for_timeout(100)
+    wait_until_drawn(page)
     [points, history] = get(page, "points", "history")
     assert points[6, 1] == -1.5
     moved = (points != stepper.x).any(-1).nonzero().flatten()
@@ -247,7 +247,7 @@ def test_dragging_moves_what_lies_under_the_pointer(live):
     page.mouse.down()
     page.mouse.move(*aim([0.0, 0.8 * limit]))
     page.mouse.up()
-    page.wait_for_timeout(100)
+    wait_until_drawn(page)
     after, same = get(page, "means", "points")
     assert after[0, 1] > 0.6 * limit and after[0, 0].abs() < 0.2 * limit
     assert torch.equal(after[1], before[1]) and torch.equal(same, points)
@@ -256,12 +256,12 @@ def test_dragging_moves_what_lies_under_the_pointer(live):
 def test_python_is_heard(live):
     stepper, page = live
     page.evaluate("model.set('means', [[-2, 0], [2, 0]])")
-    page.wait_for_timeout(100)
+    wait_until_drawn(page)
     [history] = get(page, "history")
     expected = shown_model(page).log_likelihood(stepper.x).mean().item()
     assert history[:, 1].tolist() == pytest.approx([expected], abs=1e-6)
     page.evaluate("model.set('n_components', 3)")
-    page.wait_for_timeout(100)
+    wait_until_drawn(page)
     assert torch.equal(get(page, "means")[0], starting_point(stepper.x, 3, 1, 1e-3).means)
     assert page.get_by_label("Components", exact=True).input_value() == "3"
 

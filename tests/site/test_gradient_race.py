@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import traitlets
+from widgets import wait_until_drawn
 
 from em2vae.interactive.gradient_race import LIMITS, GradientRace
 
@@ -63,7 +64,7 @@ def shown(figure):
 
 
 def assert_as_expected(figure, **settings):
-    figure.page.wait_for_timeout(100)  # a frame or two
+    wait_until_drawn(figure.page)
     for words, numbers in zip(shown(figure), expected(**settings), strict=True):
         assert words == pytest.approx(numbers, abs=0.0051)
 
@@ -98,7 +99,7 @@ def test_sliders_give_what_numpy_gives(race, settings):
 def test_errors_at_the_start_are_those_of_the_chapter(race):
     """The square roots of 132 / 4, 46 / 4 and 4 / 4, each from 300 estimates."""
     set_sliders(race, step=0)
-    race.page.wait_for_timeout(100)
+    wait_until_drawn(race.page)
     _, errors = shown(race)
     laws = np.sqrt(np.array([132, 6 * 4 + 12 + 28 / 3, 4]) / 4)
     assert errors == pytest.approx(laws, rel=0.2)
@@ -139,14 +140,14 @@ def test_the_last_step_is_the_last(race):
 def test_the_axis_of_the_errors_grows_with_the_widest(race, settings, reach):
     """2.5 typical errors fit: of 5.7 at first, of 18 (the root of 1260 / 4) for K = 16."""
     set_sliders(race, **settings)
-    race.page.wait_for_timeout(100)
+    wait_until_drawn(race.page)
     label = race.locator("canvas").nth(1).get_attribute("aria-label")
     assert f"from −{reach} to {reach}," in label
 
 
 def test_a_race_that_runs_away_is_said_and_not_an_error(race):
     set_sliders(race, step=60, n_samples=2, n_latents=16, step_size=0.1)
-    race.page.wait_for_timeout(100)
+    wait_until_drawn(race.page)
     assert "score function over 1000" in race.locator("output").inner_text()
     assert race.get_attribute("data-state") == "ready"
 

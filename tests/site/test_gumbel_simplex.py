@@ -8,6 +8,7 @@ import traitlets
 from monte_carlo import Z_MAX
 from scipy.stats import chisquare
 from torch.distributions import OneHotCategorical
+from widgets import wait_until_drawn
 
 from em2vae.gradients import gumbel_softmax, score_function, straight_through
 from em2vae.interactive.gumbel_simplex import VALUES, GumbelSimplex
@@ -24,7 +25,7 @@ def figure(open_page):
 
 
 def words(figure) -> str:
-    figure.page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+    wait_until_drawn(figure.page)
     return figure.locator("output").inner_text()
 
 

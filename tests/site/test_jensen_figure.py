@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from widgets import wait_until_drawn
 
 PAGE = "book/02-jensen"
 CURVES = {"log": np.log, "sqrt": np.sqrt, "line": lambda x: x / 2}
@@ -13,11 +14,6 @@ NAMES = ("A", "B", "C")
 @pytest.fixture
 def figure(open_page):
     return open_page(PAGE).locator("figure[data-interactive='jensen']")
-
-
-def settle(figure):
-    """Wait for the frame that shows the last change."""
-    figure.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
 
 
 def said(figure):
@@ -30,7 +26,7 @@ def signed_numbers(text):
 
 def state(figure):
     """Points and weights from the sliders."""
-    settle(figure)
+    wait_until_drawn(figure.page)
     places = [float(figure.get_by_label(f"Point {name}").input_value()) for name in NAMES]
     weights = [float(figure.get_by_label(f"Weight {name}").input_value()) for name in NAMES]
     return np.array(places), np.array(weights)
@@ -75,17 +71,17 @@ def test_it_opens_with_a_gap_and_says_so_in_words(figure):
 
 def test_a_straight_line_and_a_single_place_lose_nothing(figure):
     figure.get_by_label("Curve f").select_option("line")
-    settle(figure)
+    wait_until_drawn(figure.page)
     assert said(figure).endswith("Gap: 0.000.")
     figure.get_by_label("Curve f").select_option("log")
     set_all(figure, (1.7, 1.7, 1.7), (0.4, 0.3, 0.3))
-    settle(figure)
+    wait_until_drawn(figure.page)
     assert said(figure).endswith("Gap: 0.000.")
 
 
 def test_halving_keeps_the_mean_and_quarters_a_small_gap(figure):
     set_all(figure, (2.5, 3.0, 3.5), (0.5, 0.5, 0.5))
-    settle(figure)
+    wait_until_drawn(figure.page)
     before = signed_numbers(said(figure))
     places, _ = state(figure)
     figure.get_by_role("button", name="Halve the distances").click()
@@ -101,7 +97,7 @@ def test_start_again_undoes_everything(figure):
     first = state(figure), said(figure)
     figure.get_by_label("Curve f").select_option("sqrt")
     set_all(figure, (1, 2, 3), (1, 1, 0.05))
-    settle(figure)
+    wait_until_drawn(figure.page)
     assert said(figure) != first[1]
     figure.get_by_role("button", name="Start again").click()
     np.testing.assert_array_equal(state(figure), first[0])

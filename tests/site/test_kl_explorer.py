@@ -8,6 +8,7 @@ import pytest
 import traitlets
 from scipy.integrate import quad
 from scipy.optimize import minimize
+from widgets import wait_until_drawn
 
 from em2vae.interactive.kl_explorer import SCALE, WEIGHT, KLExplorer
 
@@ -71,7 +72,7 @@ def put(figure, mean, width, separation) -> None:
     for label, value in values.items():
         figure.get_by_label(label).fill(str(value))
     figure.locator("output").filter(has_text=said(mean, width)).wait_for()
-    figure.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => done()))")
+    wait_until_drawn(figure.page)
 
 
 def said(mean, width) -> str:
@@ -177,7 +178,7 @@ def test_dragging_moves_the_mean_and_the_shoulder_sets_the_width(figure):
         mouse.down()
         mouse.move(*end, steps=4)
         mouse.up()
-        figure.page.wait_for_timeout(100)
+        wait_until_drawn(figure.page)
         return numbers(figure)[:2]
 
     mean, width = drag(at(0, 0.4), at(2, 0.4))
@@ -208,7 +209,7 @@ def test_what_is_said_never_shrinks_under_the_hand(figure):
     texts = set()
     for value in (0.5, -3.1, 4, 0, 2.2, -5, 1):
         mean.fill(str(value))
-        figure.page.evaluate("new Promise((done) => requestAnimationFrame(() => done()))")
+        wait_until_drawn(figure.page)
         texts.add(figure.locator("output").inner_text())
         heights.append(figure.evaluate("(figure) => figure.offsetHeight"))
     assert len(texts) == 7

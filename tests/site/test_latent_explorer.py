@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import traitlets
-from widgets import IMPORT, VIEW, encoded, render, run_network, states
+from widgets import IMPORT, VIEW, encoded, render, run_network, states, wait_until_drawn
 
 from em2vae import VAE, fit, load_digits
 from em2vae.data import binarize
@@ -78,7 +78,7 @@ def live(digits, open_page):
 def test_python_moves_the_sliders(live):
     _, page = live
     page.evaluate("model.set('z', [0.5, -1, 2])")
-    page.wait_for_timeout(100)
+    wait_until_drawn(page)
     for name, value in (("z₁", 0.5), ("z₂", -1.0), ("z₃", 2.0)):
         assert float(page.get_by_label(name).and_(page.locator("input")).input_value()) == value
 
@@ -131,7 +131,7 @@ def test_the_picture_is_the_decoder_at_the_sliders(explorers):
         for slider in figure.locator(".em2vae-sliders input").all():
             slider.fill("0.75")
         figure.locator(".em2vae-sliders input").first.fill("-1.25")
-        figure.page.wait_for_timeout(100)
+        wait_until_drawn(figure.page)
         logits = run_network(state["_decoder"], state["_decoder_weights"], z_of(figure, state))
         expected = 255 * (1 - 1 / (1 + np.exp(-logits)))
         shown = grey_values(picture(figure, "Decoded"))
@@ -142,7 +142,7 @@ def test_the_picture_is_the_decoder_at_the_sliders(explorers):
 def test_a_test_digit_is_encoded(explorers):
     for figure, state in explorers:
         figure.get_by_role("button", name="A test digit").click()
-        figure.page.wait_for_timeout(100)
+        wait_until_drawn(figure.page)
         n = state["digit"] + 1
         bits = np.unpackbits(np.frombuffer(state["_images"], np.uint8)).reshape(-1, 784)[n]
         assert (grey_values(picture(figure, "Original")) == 255 * (1 - bits)).all()
@@ -165,14 +165,14 @@ def test_interpolation_walks_from_code_to_code(explorers):
         start = z_of(figure, state)
         figure.get_by_role("button", name="Interpolate").click()
         picture(figure, "Target").wait_for(state="visible")
-        figure.page.wait_for_timeout(100)
+        wait_until_drawn(figure.page)
         end = z_of(figure, state)  # reduced motion: it jumps to the end
         codes = np.frombuffer(state["_codes"], "<f2").reshape(-1, len(start))
         n = state["digit"] + 1
         active = state["active"]
         assert np.abs(end - codes[n])[active].max() < 0.04
         figure.get_by_label("Interpolation").fill("0.5")
-        figure.page.wait_for_timeout(100)
+        wait_until_drawn(figure.page)
         assert np.abs(z_of(figure, state) - (start + end) / 2)[active].max() < 0.06
 
 
@@ -187,7 +187,7 @@ def test_dragging_on_the_map_moves_two_coordinates(explorers):
         mouse.down()
         mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.25 * box["height"])
         mouse.up()
-        figure.page.wait_for_timeout(100)
+        wait_until_drawn(figure.page)
         x, y = sorted(state["active"][:2])
         after = z_of(figure, state)
         assert sorted(np.flatnonzero(before != after)) == [x, y]
@@ -200,7 +200,7 @@ def test_figures_on_one_page_do_not_disturb_each_other(explorers):
     before = z_of(second, state)
     first.locator(".em2vae-sliders input").first.fill("2")
     first.get_by_role("button", name="A prior sample").click()
-    first.page.wait_for_timeout(100)
+    wait_until_drawn(first.page)
     assert (z_of(second, state) == before).all()
 
 

@@ -4,6 +4,7 @@ import itertools
 import re
 
 import pytest
+from widgets import wait_until_drawn
 
 from em2vae.interactive.loss_scaling import implied_beta
 
@@ -44,7 +45,7 @@ def lab(open_page):
 def choose(lab, **choices):
     for trait, value in choices.items():
         lab.get_by_label(LABELS[trait], exact=True).select_option(str(value))
-    lab.page.wait_for_timeout(100)  # a frame or two
+    wait_until_drawn(lab.page)
 
 
 def chosen(lab):
@@ -73,7 +74,7 @@ def test_it_opens_on_a_collapse(lab):
     assert rate < 0.05
     assert lab.evaluate(SPREAD) < 12
     lab.get_by_role("button", name="The bound").click()
-    lab.page.wait_for_timeout(100)
+    wait_until_drawn(lab.page)
     assert lab.evaluate(SPREAD) > 24
 
 
@@ -100,7 +101,7 @@ PRESETS = {
 def test_presets_say_what_they_imply(lab, name):
     beta, verdict = PRESETS[name]
     lab.get_by_role("button", name=name, exact=True).click()
-    lab.page.wait_for_timeout(100)
+    wait_until_drawn(lab.page)
     assert shown(lab)[0] == pytest.approx(beta, rel=1e-3)
     assert verdict in lab.locator("output").inner_text()
     assert implied_beta(**chosen(lab)) == pytest.approx(beta, rel=1e-3)
@@ -120,10 +121,10 @@ def test_a_larger_beta_shows_a_model_with_less_rate_and_more_distortion(lab):
 
 def test_new_samples_change_the_samples_alone(lab):
     lab.get_by_role("button", name="The bound").click()
-    lab.page.wait_for_timeout(100)
+    wait_until_drawn(lab.page)
     before = lab.evaluate(PICTURES)
     lab.get_by_role("button", name="New samples").click()
-    lab.page.wait_for_timeout(100)
+    wait_until_drawn(lab.page)
     after = lab.evaluate(PICTURES)
     assert [a == b for a, b in zip(before, after, strict=True)] == [True, True, False]
 

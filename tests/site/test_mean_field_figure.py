@@ -7,6 +7,7 @@ import pytest
 import torch
 import traitlets
 from torch.distributions import MultivariateNormal, kl_divergence
+from widgets import wait_until_drawn
 
 from em2vae.interactive.mean_field import MeanField
 
@@ -26,8 +27,7 @@ def figure(open_page):
 
 
 def said(figure) -> list[float]:
-    figure.page.evaluate("() => new Promise(requestAnimationFrame)")
-    figure.page.wait_for_timeout(50)
+    wait_until_drawn(figure.page)
     groups = SAID.fullmatch(figure.locator("output").inner_text()).groups()
     return [float(text.replace("−", "-")) for text in groups if text]
 
@@ -110,8 +110,9 @@ def test_running_walks_and_pausing_stops_the_walk(figure):
     figure.get_by_role("button", name="Run Gibbs").click()
     figure.locator("output").filter(has_text="5 Gibbs draws").wait_for()
     figure.get_by_role("button", name="Pause").click()
+    wait_until_drawn(figure.page)
     stopped = figure.locator("output").inner_text()
-    figure.page.wait_for_timeout(300)
+    figure.page.wait_for_timeout(300)  # five steps' time
     assert figure.locator("output").inner_text() == stopped
     figure.get_by_role("button", name="Gibbs sweep", exact=True).click()
     assert said(figure)[6] == float(SAID.fullmatch(stopped).groups()[6]) + 1

@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from widgets import wait_until_drawn
 
 from em2vae import VAE, fit, load_digits
 from em2vae.data import binarize
@@ -62,11 +63,11 @@ def test_scrubbing_moves_codes_and_pictures(open_page, scheme):
     scrub = figure.get_by_label("Epochs of training")
     pictures = "f => [...f.querySelectorAll('canvas')].map((c) => c.toDataURL())"
     scrub.fill("0")
-    figure.page.wait_for_timeout(100)
+    wait_until_drawn(figure.page)
     before = figure.evaluate(pictures)
     assert "After 0 epochs" in figure.locator("output").inner_text()
     scrub.fill(scrub.get_attribute("max"))
-    figure.page.wait_for_timeout(100)
+    wait_until_drawn(figure.page)
     after = figure.evaluate(pictures)
     assert len(after) == 3
     assert all(old != new for old, new in zip(before, after, strict=True))

@@ -37,6 +37,15 @@ RENDER = f"""async ([text, state, binary]) => {{
 }}"""
 
 
+# The first frame draws what was changed, the second comes after it.
+DRAWN = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
+
+def wait_until_drawn(page) -> None:
+    """Wait for the frame that shows what was done last."""
+    page.evaluate(DRAWN)
+
+
 def encoded(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
