@@ -149,14 +149,18 @@ def reuse_figures(app, pagename, templatename, context, doctree) -> None:
 
 
 def find_figure(env, docname: str, name: str) -> tuple[str, dict] | None:
-    """The first widget model of a page whose trait _figure is the name."""
+    """The id and the model of the page's first figure of that name."""
     if docname not in env.found_docs:
         return None
     _, attributes = NbMetadataCollector.get_js_files(env, docname).get(
         "ipywidgets_state", (None, {"body": '{"state": {}}'})
     )
-    models = json.loads(attributes["body"])["state"]
-    return next((m for m in models.items() if m[1]["state"].get("_figure") == name), None)
+    models = json.loads(attributes["body"])["state"]  # sorted by their ids, which are random
+    views = (node.astext() for node in env.get_doctree(docname).findall(nodes.raw))
+    for model_id in re.findall(r'"model_id": "(\w+)"', "".join(views)):
+        if model_id in models and models[model_id]["state"].get("_figure") == name:
+            return model_id, models[model_id]
+    return None
 
 
 def script(kind: str, content: dict) -> str:

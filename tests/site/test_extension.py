@@ -1,6 +1,7 @@
 """The local Sphinx extension, on a book of two small pages and on its functions alone."""
 
 import os
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -31,8 +32,10 @@ CELLS = [
     "class Shown(anywidget.AnyWidget):\n"
     '    _esm = "export default { render() {} }"\n'
     '    _figure = traitlets.Unicode("small-figure").tag(sync=True)\n'
-    "first, second = Shown(), Shown()\nsecond  # eq. same",
+    "second, first = sorted([Shown(), Shown()], key=lambda model: model.model_id)\n"
+    "hidden = Shown()\ndisplay(first, second)  # eq. same",
 ]  # fmt: skip
+VIEW = re.compile(r'"model_id": "\w+"')
 PLOT = {"image": {"alt": "A line."}, "figure": {"caption": "A line.", "name": "fig-line"}}
 
 
@@ -73,9 +76,10 @@ def test_small_book(small_book):
     assert '<span class="eqno">(7.1)' in chapter
     assert "Fig. 7.1" in index and "(7.1)" in index and ">7. Small" in index
     assert '<a href="#equation-same" title="same">(7.1)</a>' in chapter, "eq. same in the code"
-    # The figure is on both pages, its host once on each, and the other model stays behind.
+    # The chapter's first figure is on both pages, its host once on each; the others stay behind.
     assert chapter.count("em2vae-host.js") == index.count("em2vae-host.js") == 1
     assert index.count("&quot;_figure&quot;") + index.count('"_figure"') == 1
+    assert VIEW.search(index)[0] == VIEW.search(chapter)[0]
     assert "data-em2vae-figure" not in index
 
     chapter = build_small(small_book, BOOK_REPOSITORY_URL="https://github.com/reader/copy.git")

@@ -62,11 +62,13 @@ def render(page, figure, **binary):
 
 
 def states(page: Path, figure: str) -> list[dict]:
-    """The traits that travel in a built page with each figure of that name, arrays as bytes."""
+    """The traits of each figure of that name, arrays as bytes, in the order of the page."""
     soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
-    script = soup.find("script", type="application/vnd.jupyter.widget-state+json")
-    models = json.loads(script.string)["state"].values()
-    found = [model for model in models if model["state"].get("_figure") == figure]
+    kind = "application/vnd.jupyter.widget-{}+json"
+    models = json.loads(soup.find("script", type=kind.format("state")).string)["state"]
+    views = [json.loads(view.string) for view in soup.find_all("script", type=kind.format("view"))]
+    shown = [models[view["model_id"]] for view in views]
+    found = [model for model in shown if model["state"].get("_figure") == figure]
     for model in found:
         for buffer in model["buffers"]:
             model["state"][buffer["path"][0]] = base64.b64decode(buffer["data"])
