@@ -85,15 +85,19 @@ DRAW = f"""async (moves) => {{ {MEASURE}
     send("pointerup", moves);
     return times;
 }}"""
-# Milliseconds between frames while EM runs on 500 points.
-RUN_EM = """async () => {
-    const figure = document.querySelector("figure[data-interactive='em-stepper']");
+# Milliseconds between the frames of an animation that a button starts.
+WATCH = """async ([name, button, count]) => {
+    const figure = document.querySelector(`figure[data-interactive='${name}']`);
     figure.scrollIntoView();
     const times = [];
-    [...figure.querySelectorAll("button")].find((b) => b.innerText === "Run").click();
-    for (let i = 0; i < 120; i++) times.push(await new Promise(requestAnimationFrame));
+    [...figure.querySelectorAll("button")].find((b) => b.innerText === button).click();
+    for (let i = 0; i < count; i++) times.push(await new Promise(requestAnimationFrame));
     return times.slice(1).map((time, i) => time - times[i]);
 }"""
+ANIMATIONS = [  # figure, button, frames
+    ("em-stepper", "Run", 120),
+    ("amortized-pad", "Refine", 38),
+]
 # Installed before the page loads: when the first figure is ready, that is, painted.
 FIRST_PAINT = """new MutationObserver((_, observer) => {
     if (!document.querySelector("figure.em2vae[data-state=ready]")) return;
@@ -173,18 +177,20 @@ def main() -> None:
         url = f"http://127.0.0.1:{server.server_port}/"
         seconds = first_paint(browser, f"{url}{PAGE}.html")
         result["first interactive paint, seconds"] = summary(seconds)
-        sliders, drawing, frames = {}, {}, []
+        sliders, drawing, frames = {}, {}, {}
         for name in PAGES:
             page = open_settled(browser, f"{url}{name}.html")
             sliders |= move_sliders(page)
             if page.locator("[data-interactive='amortized-pad']").count():
                 drawing = work_and_latency(page.evaluate(DRAW, MOVES))
-            if page.locator("[data-interactive='em-stepper']").count():
-                frames = page.evaluate(RUN_EM)
+            for figure, button, count in ANIMATIONS:
+                if page.locator(f"[data-interactive='{figure}']").count():
+                    times = page.evaluate(WATCH, [figure, button, count])
+                    frames[f"{figure}: {button}"] = summary(times)
             page.close()
         result["slider to pixels, milliseconds"] = sliders
         result["pen to ellipse, milliseconds"] = drawing
-        result["between frames while EM runs, milliseconds"] = summary(frames)
+        result["between frames, milliseconds"] = frames
         browser.close()
         server.shutdown()
     write_result("site", result)

@@ -1,6 +1,7 @@
 """What the library refuses, in words that name the argument and say what was expected."""
 
-import torch
+import math
+
 from torch import Tensor
 
 
@@ -11,7 +12,7 @@ def check_positive(**sizes: int) -> None:
             raise ValueError(f"{name} must be a whole number of at least 1, got {size!r}")
 
 
-def check_table(x: Tensor, data_dim: int) -> tuple[Tensor, Tensor]:
+def check_table(x: Tensor, data_dim: int) -> tuple[float, float]:
     """The extremes of x; raise if it is not a finite float tensor (N, data_dim) with N > 0."""
     if not (isinstance(x, Tensor) and x.is_floating_point()):
         raise TypeError(f"x must be a floating-point tensor, got {getattr(x, 'dtype', type(x))}")
@@ -19,8 +20,8 @@ def check_table(x: Tensor, data_dim: int) -> tuple[Tensor, Tensor]:
         raise ValueError(f"x must have shape (N, {data_dim}), got {tuple(x.shape)}")
     if not len(x):
         raise ValueError(f"x must hold at least one example, got shape {tuple(x.shape)}")
-    low, high = x.aminmax()  # NaN if any value is
-    if not bool(torch.isfinite(low) & torch.isfinite(high)):
+    low, high = (extreme.item() for extreme in x.aminmax())  # NaN if any value is
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError("x must be finite, but it contains NaN or infinity")
     return low, high
 

@@ -74,7 +74,7 @@ def binarize(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     stream = np.random.SFC64(seed.item())  # a quarter of bernoulli's time, with 16 bits a pixel
     bits = stream.random_raw(-(-x.numel() // 4)).view(np.int16)[: x.numel()].reshape(x.shape)
     draws = torch.from_numpy(bits).to(x)
-    return torch.lt(draws, 65536 * x - 32768, out=draws)
+    return torch.lt(draws, (65536 * x).sub_(32768), out=draws)
 
 
 @functools.cache

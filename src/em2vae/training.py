@@ -98,11 +98,11 @@ def _binary_batches(images, batch_size, draw, generator) -> Iterator[Tensor]:
 
 def _train_epoch(model, batches, optimizer, weights, generator, device) -> list[float]:
     """One pass over the images; the epoch's means of elbo, log_likelihood and kl."""
-    sums, n_images = torch.zeros(3), 0
+    seen = []  # the three terms of each image
     for batch in batches:
         terms = model.elbo(batch.to(device), generator=generator, **weights)
         loss = -terms.elbo.mean()  # over the batch
-        if not torch.isfinite(loss):
+        if not math.isfinite(loss.item()):
             raise FloatingPointError(
                 f"the loss became {loss.item()}: try a smaller learning_rate than "
                 f"{optimizer.param_groups[0]['lr']:g}"
@@ -110,10 +110,9 @@ def _train_epoch(model, batches, optimizer, weights, generator, device) -> list[
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        sums += torch.stack([term.detach().sum() for term in terms]).cpu()
-        n_images += len(batch)
+        seen.append(torch.stack(terms).detach())
     _drop_denormals(optimizer)
-    return (sums / n_images).tolist()
+    return torch.cat(seen, dim=1).mean(1).tolist()
 
 
 def _drop_denormals(optimizer) -> None:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Normal, kl_divergence
+from torch.distributions import Bernoulli, Normal
 
 from em2vae.checks import check_data, check_positive
 
@@ -150,8 +150,8 @@ class VAE(nn.Module):
         q_z = self.encoder(x)
         z = self.rsample(q_z, n_samples, generator)  # (S, B, K)
         log_likelihood = self.decoder(z).log_prob(x).sum(-1).mean(0)  # over pixels, then draws
-        prior = Normal(torch.zeros_like(q_z.mean), 1.0, validate_args=False)
-        kl_per_dim = kl_divergence(q_z, prior)  # (B, K)
+        variance = q_z.variance
+        kl_per_dim = 0.5 * (variance + q_z.mean**2 - 1 - variance.log())  # eq. gaussian-kl, (B, K)
         price = kl = kl_per_dim.sum(-1)  # over latent dimensions
         if free_bits:
             price = kl + (free_bits - kl_per_dim.mean(0)).clamp(min=0).sum()

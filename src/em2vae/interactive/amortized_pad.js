@@ -113,19 +113,16 @@ function logLikelihood(logits, x, gradient = false) {
 
 /* log p(x|z) and its gradient in z, forward and back through the decoder by hand. */
 function scoreAt(decoder, x, z) {
-  const sums = []; // what enters each activation
-  let values = z;
-  for (const layer of decoder) {
-    sums.push(forward([{ ...layer, activation: "identity" }], values));
-    values = forward([{ inputs: 0, outputs: layer.outputs, activation: layer.activation, bias: sums.at(-1) }], []);
-  }
+  const sums = [];
+  let values = forward(decoder, z, sums);
   const value = logLikelihood(values, x, true);
   for (let n = decoder.length - 1; n >= 0; n--) {
     const { inputs, outputs, activation, weight } = decoder[n];
-    const below = new Float32Array(inputs);
+    const below = new Float64Array(inputs);
+    const slope = slopes[activation];
     for (let o = 0, w = 0; o < outputs; o++) {
-      const slope = values[o] * slopes[activation](sums[n][o]);
-      for (let i = 0; i < inputs; i++) below[i] += weight[w++] * slope;
+      const delta = values[o] * slope(sums[n][o]);
+      for (let i = 0; i < inputs; i++) below[i] += weight[w++] * delta;
     }
     values = below;
   }
@@ -171,7 +168,7 @@ function coarseGrid(decoder, limit) {
   const axis = Float64Array.from({ length: n }, (_, i) => -limit + 0.2 * i);
   const logits = new Float32Array(n * n * 784);
   const normalizers = new Float64Array(n * n);
-  const blank = new Float32Array(784);
+  const blank = new Float64Array(784);
   let done = 0;
   function advance() {
     const end = performance.now() + FRAME_MS;
