@@ -6,6 +6,7 @@ import json
 import pytest
 from bs4 import BeautifulSoup
 from pages import PAGES
+from widgets import wait_until_drawn
 
 FIGURES = "figure.em2vae[data-interactive]"
 # What a person perceives of a figure: its pixels, its drawing, the numbers in words.
@@ -108,7 +109,7 @@ def changes(figure, control) -> bool:
     return False
 
 
-def test_full_screen_enlarges_the_figure(shown):
+def test_full_screen_enlarges_the_figure_and_shows_all_of_it(shown):
     for figure in itertools.chain(*shown()):
         width = figure.bounding_box()["width"]
         [button] = [b for b in figure.locator("button").all() if is_full_screen_button(b)]
@@ -116,5 +117,7 @@ def test_full_screen_enlarges_the_figure(shown):
         figure.page.wait_for_function("document.fullscreenElement !== null")
         assert figure.evaluate("e => document.fullscreenElement.contains(e)")
         assert figure.bounding_box()["width"] > width
+        wait_until_drawn(figure.page)
+        assert figure.evaluate("e => e.scrollHeight - e.clientHeight") <= 25, html(figure)
         figure.page.evaluate("document.exitFullscreen()")
         figure.page.wait_for_function("document.fullscreenElement === null")

@@ -153,7 +153,7 @@ export default interactive(({ model }) => {
     set({ weights: shares.map((share) => Math.max(lightest, Math.min(heaviest, share))) });
   }
   const triangle = plot({ palette, x: [-0.1, 1.1], y: [-0.1, 1.0], axes: false, aspect: 1.04, onpick: pick });
-  const bars = plot({ palette, x: [0, 2], y: [0, 4], xLabel: "distance from the exact gradient", yFormat: () => "", aspect: 0.905 });
+  const bars = plot({ palette, x: [0, 2], y: [0, 4], xLabel: "distance from the exact gradient", yFormat: () => "", aspect: 1.15 });
   const said = h("output", { "aria-live": "polite" });
 
   const at = (z, i, axis) => CORNERS.reduce((total, corner, c) => total + z[i + c] * corner[axis], 0);
@@ -219,10 +219,9 @@ export default interactive(({ model }) => {
   return {
     buttons: [button("New noise", () => set({ seed: model.get("seed") + 1 })), button("Start again", () => set(start))],
     content: [
-      h("div", { class: "em2vae-body" }, triangle.canvas, bars.canvas),
+      h("div", { class: "em2vae-body" }, triangle.canvas, h("div", { class: "em2vae-side" }, bars.canvas, said)),
       h("div", { class: "em2vae-sliders", style: "grid-template-columns: 3fr 2fr" }, temperature.element, samples.element),
       h("div", { class: "em2vae-sliders", style: "grid-template-columns: repeat(3, 1fr)" }, ...weights.map(({ element }) => element)),
-      said,
     ],
     caption: CAPTION,
     draw,

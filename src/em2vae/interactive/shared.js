@@ -474,16 +474,33 @@ function fullScreenButton(root) {
     document.fullscreenElement === root ? document.exitFullscreen() : root.requestFullscreen(),
   );
   root.addEventListener("fullscreenchange", () => {
-    toggle.textContent = document.fullscreenElement === root ? "Leave full screen" : "Full screen";
+    const full = document.fullscreenElement === root;
+    toggle.textContent = full ? "Leave full screen" : "Full screen";
+    if (full) fitToScreen(root);
   });
   return toggle;
+}
+
+/* As large as it can be without scrolling: figure.css scales width and text by --em2vae-size. */
+function fitToScreen(root) {
+  const tooTall = (size) => {
+    root.style.setProperty("--em2vae-size", size);
+    keepHeights(root);
+    return root.scrollHeight - root.clientHeight;
+  };
+  let best = [Infinity];
+  for (let size = 1; size > 0.55 && best[0] > 0; size -= 0.05) {
+    const excess = tooTall(size);
+    if (excess < best[0]) best = [excess, size];
+  }
+  tooTall(best[1]);
 }
 
 /* While the width stays, what the figure says takes the room of its longest text so far: a line more
    or less would move the whole page under the hand. */
 function keepHeights(root) {
-  const width = String(root.clientWidth);
   for (const said of root.querySelectorAll("output")) {
+    const width = String(said.clientWidth);
     if (said.dataset.width !== width) said.style.minHeight = "";
     said.dataset.width = width;
     const height = `${said.offsetHeight}px`;
