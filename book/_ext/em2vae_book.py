@@ -12,6 +12,7 @@ from pathlib import Path
 from docutils import nodes
 from myst_nb.core.render import WIDGET_STATE_MIMETYPE, WIDGET_VIEW_MIMETYPE, sanitize_script_content
 from myst_nb.sphinx_ import NbMetadataCollector
+from pybtex.plugin import find_plugin, register_plugin
 from sphinx.util import logging
 from sphinx.util.fileutil import copy_asset
 
@@ -220,6 +221,10 @@ def write_redirect(app, exception) -> None:
 def setup(app) -> dict:
     # The chapters' progress bars would otherwise end up in their pages.
     os.environ["TQDM_DISABLE"] = "1"
+    # Found once: sphinxcontrib.bibtex searches all installed packages for them at every citation.
+    for name in ("docutils", "plaintext"):
+        backend = find_plugin("pybtex.backends", name)
+        register_plugin("pybtex.backends", name, backend, force=True)
     app.connect("config-inited", choose_execution_cache)
     app.connect("config-inited", add_repository)
     app.connect("doctree-read", note_reused_figures)
