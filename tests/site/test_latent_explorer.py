@@ -34,7 +34,7 @@ def digits():
 
 @pytest.fixture(scope="module", params=["ReLU", "Tanh", "SiLU"])
 def vae(request):
-    vae = VAE(4, (63, 33), activation=getattr(torch.nn, request.param))
+    vae = VAE(4, (65, 31), activation=getattr(torch.nn, request.param))
     fit(vae, load_digits()[0], epochs=8, learning_rate=5e-3)  # logits far from zero
     return vae
 
@@ -50,7 +50,7 @@ def test_networks_agree_with_pytorch_on_a_grid(vae, digits, open_page):
     page = open_page("book/glossary")
     result = page.evaluate(RUN_NETWORKS, [shared, networks, {"z": z.tolist(), "x": x.tolist()}])
     pixels = vae.decode(z).mean
-    assert pixels.min() < 0.01 and pixels.max() > 0.95
+    assert pixels.min() < 0.01 and pixels.max() > 0.99
     assert (torch.tensor(result["pixels"]) - pixels).abs().max() <= 2 / 255
     q_z = vae.encode(x)
     expected = torch.cat([q_z.mean, q_z.variance.log()], dim=-1)
