@@ -59,6 +59,7 @@ def figure(open_page):
 
 def settle(figure):
     """Until the posterior is there, or two frames have passed on an empty pad."""
+    wait_until_drawn(figure.page)  # what was said before is gone
     figure.page.wait_for_function(
         "(f) => /log p\\(x\\)|empty/.test(f.querySelector('output').textContent)",
         arg=figure.element_handle(),

@@ -72,9 +72,9 @@ def test_the_climb_ends_where_an_optimizer_ends(figure, side):
 def test_the_animated_climb_rises_and_stops(figure):
     figure.page.emulate_media(reduced_motion="no-preference")
     before = shown(figure)["elbo"]
-    figure.get_by_role("button", name="Climb").click()
     said = figure.locator("output")
     old = said.inner_text()
+    figure.get_by_role("button", name="Climb").click()
     figure.page.wait_for_function(
         "([e, old]) => e.innerText !== old", arg=[said.element_handle(), old]
     )
