@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor
 
 
@@ -12,14 +13,19 @@ def check_positive(**sizes: int) -> None:
             raise ValueError(f"{name} must be a whole number of at least 1, got {size!r}")
 
 
-def check_table(x: Tensor, data_dim: int) -> tuple[float, float]:
-    """The extremes of x; raise if it is not a finite float tensor (N, data_dim) with N > 0."""
+def check_shape(x: Tensor, data_dim: int) -> None:
+    """Raise if x is not a float tensor (N, data_dim) with N > 0."""
     if not (isinstance(x, Tensor) and x.is_floating_point()):
         raise TypeError(f"x must be a floating-point tensor, got {getattr(x, 'dtype', type(x))}")
     if x.ndim != 2 or x.shape[-1] != data_dim:
         raise ValueError(f"x must have shape (N, {data_dim}), got {tuple(x.shape)}")
     if not len(x):
         raise ValueError(f"x must hold at least one example, got shape {tuple(x.shape)}")
+
+
+def check_table(x: Tensor, data_dim: int) -> tuple[float, float]:
+    """The extremes of x; raise if it is not a finite float tensor (N, data_dim) with N > 0."""
+    check_shape(x, data_dim)
     low, high = (extreme.item() for extreme in x.aminmax())  # NaN if any value is
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError("x must be finite, but it contains NaN or infinity")
@@ -28,12 +34,14 @@ def check_table(x: Tensor, data_dim: int) -> tuple[float, float]:
 
 def check_data(x: Tensor, data_dim: int, binary: bool = False) -> None:
     """Raise if x is not a float tensor (N, data_dim) in [0, 1], or in {0, 1} if `binary`."""
+    check_shape(x, data_dim)
+    if binary and torch.addcmul(x, x, x, value=-1).aminmax() == (0, 0):
+        return  # only 0 and 1 are their own squares
     low, high = check_table(x, data_dim)
     if low < 0 or high > 1:
         raise ValueError(f"x must lie in [0, 1], but it spans [{low:.3g}, {high:.3g}]")
-    if not binary or (x - x * x).max() == 0:  # only 0 and 1 are their own squares
-        return
-    raise ValueError(
-        "x must be binary (0 or 1) under a Bernoulli likelihood, but it holds grey values: "
-        "use em2vae.data.binarize(x), or fit(..., binarize='stochastic')"
-    )
+    if binary:
+        raise ValueError(
+            "x must be binary (0 or 1) under a Bernoulli likelihood, but it holds grey values: "
+            "use em2vae.data.binarize(x), or fit(..., binarize='stochastic')"
+        )

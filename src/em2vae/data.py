@@ -67,14 +67,14 @@ def binarize(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     Raises:
         ValueError: x holds NaN or leaves [0, 1].
     """
-    low, high = x.aminmax() if x.numel() else (0, 1)  # NaN if any value is
+    low, high = (e.item() for e in x.aminmax()) if x.numel() else (0, 1)  # NaN if any value is
     if not (low >= 0 and high <= 1):
         raise ValueError("x must lie in [0, 1] and hold no NaN to be binarized")
     seed = torch.randint(2**63 - 1, (), generator=generator or torch.Generator().manual_seed(0))
     stream = np.random.SFC64(seed.item())  # a quarter of bernoulli's time, with 16 bits a pixel
     bits = stream.random_raw(-(-x.numel() // 4)).view(np.int16)[: x.numel()].reshape(x.shape)
     draws = torch.from_numpy(bits).to(x)
-    return torch.lt(draws, (65536 * x).sub_(32768), out=draws)
+    return torch.lt(draws, torch.add(x.new_tensor(-32768), x, alpha=65536), out=draws)
 
 
 @functools.cache

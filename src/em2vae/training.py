@@ -93,7 +93,8 @@ def fit(
 def _binary_batches(images, batch_size, draw, generator) -> Iterator[Tensor]:
     """The images in a new order, cut into mini-batches (B, D), and drawn from their grey values."""
     for indices in torch.randperm(len(images), generator=generator).split(batch_size):
-        yield draw_binary(images[indices], generator) if draw else images[indices]
+        batch = images.index_select(0, indices)  # half the time of images[indices]
+        yield draw_binary(batch, generator) if draw else batch
 
 
 def _train_epoch(model, batches, optimizer, weights, generator, device) -> list[float]:
