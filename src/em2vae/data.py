@@ -70,11 +70,15 @@ def binarize(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     low, high = (e.item() for e in x.aminmax()) if x.numel() else (0, 1)  # NaN if any value is
     if not (low >= 0 and high <= 1):
         raise ValueError("x must lie in [0, 1] and hold no NaN to be binarized")
-    seed = torch.randint(2**63 - 1, (), generator=generator or torch.Generator().manual_seed(0))
-    stream = np.random.SFC64(seed.item())  # a quarter of bernoulli's time, with 16 bits a pixel
-    bits = stream.random_raw(-(-x.numel() // 4)).view(np.int16)[: x.numel()].reshape(x.shape)
-    draws = torch.from_numpy(bits).to(x)
-    return torch.lt(draws, torch.add(x.new_tensor(-32768), x, alpha=65536), out=draws)
+    return draw_binary(x, generator or torch.Generator().manual_seed(0))
+
+
+def draw_binary(x: Tensor, generator: torch.Generator) -> Tensor:
+    """What `binarize` does, for an x that is known to lie in [0, 1]."""
+    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64)
+    words.random_(-(2**63), None, generator=generator)  # half of bernoulli's time: 16 bits a pixel
+    draws = words.view(torch.int16)[: x.numel()].view(x.shape).to(x.device)
+    return torch.add(x.new_tensor(-32768), x, alpha=65536).gt_(draws)
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from em2vae.checks import check_data, check_positive
-from em2vae.data import binarize as draw_binary
+from em2vae.data import draw_binary
 from em2vae.vae import VAE
 
 

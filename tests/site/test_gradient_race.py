@@ -115,7 +115,7 @@ def test_buttons_step_start_again_and_draw_anew(race):
 
 
 def test_a_run_goes_to_the_end_and_stops(race):
-    set_sliders(race, step=50)
+    set_sliders(race, step=30)  # thirty steps before "Pause" is "Run" again
     race.get_by_role("button", name="Run").click()
     race.get_by_role("button", name="Pause").wait_for()
     race.locator("output").filter(has_text="After 60 steps of size 0.05").wait_for()
