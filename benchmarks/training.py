@@ -27,7 +27,7 @@ from em2vae.data import binarize
 sys.modules["torchvision._meta_registrations"] = ModuleType("operators that are not needed here")
 from torchvision.transforms import ToTensor  # noqa: E402
 
-EPOCHS = 9
+EPOCHS = 15
 BOUND_AFTER, BOUND_SEEDS = 3, 5  # epochs; one seed moves a bound by 0.3 nats
 BATCH_SIZE = 128
 LEARNING_RATE = 1e-3

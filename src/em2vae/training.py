@@ -37,7 +37,7 @@ def fit(
     on_epoch: Callable[[int], None] | None = None,
     free_bits: float = 0.0,
 ) -> History:
-    """Maximize the mean ELBO of the images x with Adam (chapter 11, algorithm aevb).
+    """Maximize the mean ELBO of the images x with Adam (chapter 11, its algorithm).
 
     Args:
         model: the VAE; it is trained in place and left on `device`.
