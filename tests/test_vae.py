@@ -279,6 +279,14 @@ def test_grey_values_are_refused_by_bounds(vae, name):
         TAKES_X[name](vae, torch.full((2, PIXELS), 0.5, dtype=torch.double))
 
 
+def test_elbo_without_its_check_is_the_same(vae, x):
+    checked, unchecked = (
+        vae.elbo(x, generator=seeded(), validate_args=check) for check in (True, False)
+    )
+    torch.testing.assert_close(unchecked, checked, rtol=0, atol=0)
+    vae.elbo(torch.full_like(x, 0.5), validate_args=False)
+
+
 @pytest.mark.parametrize("name", ["encode", "reconstruct"])
 def test_grey_values_may_be_looked_at(vae, name):
     TAKES_X[name](vae, torch.full((2, PIXELS), 0.5, dtype=torch.double))

@@ -58,7 +58,7 @@ def fit(
 
     Raises:
         TypeError, ValueError: an argument is not what is described here.
-        FloatingPointError: the loss is not finite.
+        FloatingPointError: the bound is no longer finite.
     """
     check_data(x, model.data_dim, binary=binarize == "none")
     check_positive(images=len(x), epochs=epochs, batch_size=batch_size)
@@ -74,7 +74,7 @@ def fit(
     generator = torch.Generator().manual_seed(seed)
     images = draw_binary(x, generator) if binarize == "fixed" else x
     model.to(device).train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
+    optimizer = torch.optim.Adam(model.parameters(), learning_rate, maximize=True, fused=True)
     history = History()
     if on_epoch:
         on_epoch(0)
@@ -99,21 +99,21 @@ def _binary_batches(images, batch_size, draw, generator) -> Iterator[Tensor]:
 
 def _train_epoch(model, batches, optimizer, weights, generator, device) -> list[float]:
     """One pass over the images; the epoch's means of elbo, log_likelihood and kl."""
-    seen = []  # the three terms of each image
+    seen = []  # the three terms of each mini-batch, (B,) each
     for batch in batches:
-        terms = model.elbo(batch.to(device), generator=generator, **weights)
-        loss = -terms.elbo.mean()  # over the batch
-        if not math.isfinite(loss.item()):
+        terms = model.elbo(batch.to(device), generator=generator, validate_args=False, **weights)
+        bound = terms.elbo.mean()  # over the batch
+        if not math.isfinite(bound.item()):
             raise FloatingPointError(
-                f"the loss became {loss.item()}: try a smaller learning_rate than "
+                f"the bound became {bound.item()}: try a smaller learning_rate than "
                 f"{optimizer.param_groups[0]['lr']:g}"
             )
         optimizer.zero_grad()
-        loss.backward()
+        bound.backward()
         optimizer.step()
-        seen.append(torch.stack(terms).detach())
+        seen.append([term.detach() for term in terms])
     _drop_denormals(optimizer)
-    return torch.cat(seen, dim=1).mean(1).tolist()
+    return [torch.cat(term).mean().item() for term in zip(*seen, strict=True)]
 
 
 def _drop_denormals(optimizer) -> None:

@@ -127,6 +127,7 @@ class VAE(nn.Module):
         beta: float = 1.0,
         generator: torch.Generator | None = None,
         free_bits: float = 0.0,
+        validate_args: bool = True,
     ) -> ElboTerms:
         """The evidence lower bound of chapter 11 (eq. elbo) for binary images x (B, D).
 
@@ -139,6 +140,8 @@ class VAE(nn.Module):
             free_bits: nats that each latent dimension may cost for free: where its KL, averaged
                 over the batch, lies below, `.elbo` takes this number in its place on average
                 (chapter 13, eq. free-bits), and that dimension's KL has no gradient.
+            validate_args: False skips the check of x, as in `torch.distributions`: for images
+                that are known to be binary.
 
         Returns:
             ElboTerms: elbo, log_likelihood and kl, each (B,), in nats.
@@ -146,7 +149,8 @@ class VAE(nn.Module):
         Raises:
             TypeError, ValueError: x is not a binary float tensor of shape (B, D).
         """
-        check_data(x, self.data_dim, binary=True)
+        if validate_args:
+            check_data(x, self.data_dim, binary=True)
         q_z = self.encoder(x)
         z = self.rsample(q_z, n_samples, generator)  # (S, B, K)
         log_likelihood = self.decoder(z).log_prob(x).sum(-1).mean(0)  # over pixels, then draws
