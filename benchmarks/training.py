@@ -22,7 +22,7 @@ from em2vae import VAE, fit, load_digits
 from em2vae.data import binarize
 
 # Beside a PyTorch of another build torchvision's compiled operators are missing, and this module
-# of theirs stops the import. The transform is plain Python.
+# of theirs stops the import. What is used here is plain Python.
 sys.modules["torchvision._meta_registrations"] = ModuleType("operators that are not needed here")
 from torchvision.datasets import MNIST  # noqa: E402
 from torchvision.transforms import ToTensor  # noqa: E402

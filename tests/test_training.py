@@ -219,7 +219,7 @@ def test_grey_values_need_binarization(grey):
     assert calls == []  # refused at once, not in the first batch
 
 
-def test_a_loss_that_is_not_finite_stops_the_training(x):
+def test_a_bound_that_is_not_finite_stops_the_training(x):
     model = small_vae()
     with torch.no_grad():
         model.encoder.heads.bias.fill_(1e30)
