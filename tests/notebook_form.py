@@ -1,10 +1,14 @@
 """Give notebooks the form in which they are committed, or check that they have it.
 
-    python tests/notebook_form.py book/*.ipynb            run them and write that form
-    python tests/notebook_form.py --check book/*.ipynb    run nothing, only say what is wrong
+    python tests/notebook_form.py book/*.ipynb              run them and write that form
+    python tests/notebook_form.py --measure book/*.ipynb    the same, and measure tolerances
+    python tests/notebook_form.py --check book/*.ipynb      run nothing, only say what is wrong
 
 In git a notebook holds no outputs, except what the cells tagged `nbval-check-output` print:
-the values that nbval compares. Both commands print every fault and exit with 1 if there is one.
+the values that nbval compares, within the tolerance in the cell's metadata (tolerance.py). It is
+measured: --measure runs a notebook with one thread and with two, each with and without the
+processor's vector instructions, and writes three times the spread of the cell's numbers.
+Every command prints all faults and exits with 1 if there is one.
 """
 
 import argparse
@@ -19,14 +23,23 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
+from tolerance import EXAMPLE, is_tolerance, measured
 
 CHECKED = "nbval-check-output"
-NEVER_COMPARED = {"nbval-ignore-output", "nbval-skip", "skip-execution"}
+# An exception that no longer comes would pass if what was printed before it agrees.
+NEVER_COMPARED = {"nbval-ignore-output", "nbval-skip", "skip-execution", "raises-exception"}
 INPUT_HIDDEN = {"hide-cell", "hide-input", "remove-cell", "remove-input"}
 OUTPUT_REMOVED = {"remove-cell", "remove-output"}
 PYPLOT_FIGURES = {"bar", "figure", "hist", "imshow", "plot", "scatter", "show", "subplots"}
 MAX_LINES = 15
 MIN_CHECKED = 5
+# The way that nbval runs chapters comes first: its numbers are the stored ones.
+SETTINGS = [
+    {"OMP_NUM_THREADS": threads, **instructions}
+    for instructions in ({}, {"ATEN_CPU_CAPABILITY": "default"})
+    for threads in ("1", "2")
+]
+KEPT_METADATA = ("mystnb", "tags", "tolerance")
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -49,11 +62,11 @@ def read(path: Path) -> NotebookNode:
     return notebook
 
 
-def run(path: Path, notebook: NotebookNode) -> None:
+def run(path: Path, notebook: NotebookNode, settings: dict[str, str]) -> None:
     """Execute every cell in the notebook's own folder, as Jupyter and the book do."""
     where = {"metadata": {"path": str(path.resolve().parent)}}
     client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where)
-    client.execute(env={**os.environ, "TQDM_DISABLE": "1"})  # progress bars go to stderr
+    client.execute(env={**os.environ, "TQDM_DISABLE": "1", **settings})  # no bars on stderr
 
 
 def output_faults(notebook: NotebookNode) -> list[str]:
@@ -95,7 +108,7 @@ def to_form(notebook: NotebookNode) -> None:
     notebook.metadata.pop("widgets", None)
     notebook.metadata.update(nbformat.from_dict(METADATA))
     for cell in notebook.cells:
-        kept = {key: cell.metadata[key] for key in ("mystnb", "tags") if key in cell.metadata}
+        kept = {key: cell.metadata[key] for key in KEPT_METADATA if key in cell.metadata}
         cell.metadata = nbformat.from_dict(kept)
     for number, cell in code_cells(notebook):
         text = printed(cell) if CHECKED in tags(cell) else ""
@@ -130,6 +143,11 @@ def check(path: Path) -> list[str]:
 
 def cell_faults(number: int, cell) -> list[str]:
     faults = []
+    if "tolerance" in cell.metadata:
+        if CHECKED not in tags(cell):
+            faults.append(f"states a tolerance but is not tagged {CHECKED}: nothing is compared")
+        if not is_tolerance(cell.metadata.tolerance):
+            faults.append(f"its tolerance must be {EXAMPLE}, not {cell.metadata.tolerance!r}")
     if CHECKED in tags(cell):
         if not printed(cell).strip():
             faults.append(f"tagged {CHECKED} but holds no stored text, so nothing is compared")
@@ -172,14 +190,17 @@ def library_figures() -> set[str]:
     return {f.name for f in functions if ast.unparse(getattr(f, "returns", None) or f) == "Figure"}
 
 
-def refresh(path: Path) -> list[str]:
+def refresh(path: Path, measure: bool) -> list[str]:
     """Run the notebook and write its form, or nothing if what it shows cannot have that form."""
-    notebook = read(path)
+    runs = [read(path) for _ in (SETTINGS if measure else SETTINGS[:1])]
     try:
-        run(path, notebook)
+        for notebook, settings in zip(runs, SETTINGS, strict=False):
+            run(path, notebook, settings)
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         return [f"it does not run: {error}"]
-    if faults := output_faults(notebook):
+    notebook = runs[0]
+    faults = output_faults(notebook) + (write_tolerances(runs) if measure else [])
+    if faults:
         return faults
     to_form(notebook)
     text = serialize(notebook)
@@ -190,14 +211,33 @@ def refresh(path: Path) -> list[str]:
     return check(path)
 
 
+def write_tolerances(runs: list[NotebookNode]) -> list[str]:
+    """Put into the first run's cells what the spread over all runs allows."""
+    faults = []
+    for cells in zip(*map(code_cells, runs), strict=True):
+        number, cell = cells[0]
+        cell.metadata.pop("tolerance", None)
+        if CHECKED not in tags(cell):
+            continue
+        try:
+            tolerance = measured([printed(other) for _, other in cells])
+        except ValueError as error:
+            faults.append(f"code cell {number}: {error}")
+        else:
+            if tolerance:
+                cell.metadata.tolerance = tolerance
+    return faults
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="+", type=Path)
     parser.add_argument("--check", action="store_true", help="run nothing, write nothing")
+    parser.add_argument("--measure", action="store_true", help="measure the tolerances")
     arguments = parser.parse_args()
     n_faults = 0
     for path in arguments.notebooks:
-        faults = check(path) if arguments.check else refresh(path)
+        faults = check(path) if arguments.check else refresh(path, arguments.measure)
         n_faults += len(faults)
         for line in faults or ["in its committed form"]:
             print(f"{path}: {line}", flush=True)

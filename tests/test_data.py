@@ -2,8 +2,10 @@ import functools
 import hashlib
 import http.server
 import io
+import json
 import os
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from monte_carlo import Z_MAX
 from tqdm import tqdm
 
 from em2vae import data, load_digits
-from em2vae.data import binarize
+from em2vae.data import binarize, load_results
 
 DIGITS = torch.arange(10)
 
@@ -357,3 +359,14 @@ def test_the_real_mnist(split, first_labels, n_zeros, mean):
     assert labels[:4].tolist() == first_labels
     assert (labels == 0).sum() == n_zeros
     assert x.mean().item() == pytest.approx(mean, abs=5e-5)
+
+
+def test_results_of_the_benchmarks_are_the_committed_files():
+    path = Path(__file__).parents[1] / "benchmarks/results/quality.json"
+    assert load_results("quality") == json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", ["", "qualities", "../quality", "quality.json", None])
+def test_an_unknown_result_is_refused_with_the_names_there_are(name):
+    with pytest.raises(ValueError, match=r"name must be one of .*quality.*, got"):
+        load_results(name)

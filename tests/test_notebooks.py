@@ -121,6 +121,14 @@ def skip_the_comparison(figure, checked):
     checked.metadata["tags"].append("nbval-skip")
 
 
+def allow_a_difference(figure, checked):
+    figure.metadata["tolerance"] = 1
+
+
+def allow_no_difference(figure, checked):
+    checked.metadata["tolerance"] = 0.0
+
+
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
@@ -141,6 +149,8 @@ def skip_the_comparison(figure, checked):
         (draw_with_the_library, "code cell 1: draws a figure that has no alt text"),
         (untag, "4 cells are tagged nbval-check-output"),
         (skip_the_comparison, "code cell 6: tagged nbval-check-output and {'nbval-skip'}"),
+        (allow_a_difference, "code cell 1: states a tolerance but is not tagged"),
+        (allow_no_difference, "code cell 6: its tolerance must be a whole number of units"),
     ],
 )
 def test_each_fault_is_named(tmp_path, break_it, message):
@@ -261,6 +271,33 @@ def test_outputs_that_cannot_be_compared_are_reported_and_nothing_written(tmp_pa
         f"{path}: code cell 2: a checked cell may only print, not {{'execute_result'}}",
         f"{path}: code cell 3: its figure has no alt text ({notebook_form.ALT_EXAMPLE})",
     ]
+    assert path.read_bytes() == before
+
+
+def test_measuring_writes_three_times_the_spread_of_four_runs(tmp_path, command):
+    threads = "import os\n\nthreads = int(os.environ['OMP_NUM_THREADS'])"
+    vector = "plain = os.environ.get('ATEN_CPU_CAPABILITY') == 'default'"
+    page = plain_notebook(
+        code(threads, "a"),
+        code(vector, "b"),
+        code("print('loss', 100 + threads + 3 * plain, 200)", "c", CHECKED, "loss 0 0\n"),
+        code("print('the same')", "d", {**CHECKED, "tolerance": 5}, "the same\n"),
+    )
+    path = write(page, tmp_path / "page.ipynb")
+    assert command("--measure", path) == (0, f"{path}: in its committed form\n")
+    cells = nbformat.read(path, as_version=4).cells
+    assert cells[2].outputs[0].text == "loss 101 200\n"  # one thread, as the tests run it
+    assert cells[2].metadata.tolerance == 12  # as 101, 102, 104 and 105 were printed
+    assert "tolerance" not in cells[3].metadata
+
+
+def test_measuring_refuses_words_that_change_and_writes_nothing(tmp_path, command):
+    source = "import os\n\nprint(os.environ['OMP_NUM_THREADS'] == '1')"
+    path = write(plain_notebook(code(source, "a", CHECKED, "True\n")), tmp_path / "page.ipynb")
+    before = path.read_bytes()
+    status, text = command("--measure", path)
+    assert status == 1
+    assert "code cell 1: prints other words in another run: 'True\\n' and 'False\\n'" in text
     assert path.read_bytes() == before
 
 

