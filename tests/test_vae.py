@@ -125,6 +125,46 @@ def test_kl_is_zero_at_the_prior(vae, x):
     assert vae.elbo(x).kl.abs().max() < 1e-12
 
 
+EXTREME = [-200.0, -104.0, -100.0, -60.0, 0.0, 40.0, 88.0]
+
+
+@pytest.mark.parametrize("log_var", EXTREME)
+def test_an_extreme_log_variance_keeps_its_kl_and_a_finite_gradient(log_var):
+    """The variance underflows in float32 at -104; its logarithm would be infinite there."""
+    model = VAE(latent_dim=2, hidden_dims=(4,), data_dim=PIXELS)
+    with torch.no_grad():
+        model.encoder.heads.weight.zero_()
+        model.encoder.heads.bias.copy_(torch.tensor([1.0, -2.0, log_var, log_var]))
+    x = torch.ones(3, PIXELS)
+    q_z = model.encode(x)
+    assert torch.equal(q_z.log_var, torch.full((3, 2), log_var))
+    exact = math.exp(log_var) - 1 - log_var + 2.5  # two dimensions, mu^2 of 1 and 4
+    terms = model.elbo(x)
+    assert terms.kl.tolist() == pytest.approx([exact] * 3, rel=1e-6)
+    terms.kl.sum().backward()
+    slope = 3 * 0.5 * (math.exp(log_var) - 1)
+    expected = [3.0, -6.0, slope, slope]
+    assert model.encoder.heads.bias.grad.tolist() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("log_var", [-300.0, *EXTREME[:-2]])
+@pytest.mark.parametrize("name", ["elbo", "iwae_bound"])
+def test_an_extreme_log_variance_keeps_the_bound_and_its_gradient(name, log_var):
+    single, double = (
+        VAE(latent_dim=2, hidden_dims=(4,), data_dim=PIXELS).to(dtype)
+        for dtype in (torch.float, torch.double)
+    )
+    bounds = []
+    for model in (single, double):
+        with torch.no_grad():
+            model.encoder.heads.bias.copy_(torch.tensor([1.0, -2.0, log_var, log_var]))
+        bounds.append(BOUNDS[name](model, torch.ones(3, PIXELS).to(model.decoder.head.bias)))
+        bounds[-1].backward()
+    assert bounds[0].item() == pytest.approx(bounds[1].item(), rel=1e-6)
+    for ours, exact in zip(single.parameters(), double.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad.double(), exact.grad, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("beta", [0.0, 1.0, 4.0])
 def test_beta_weighs_the_kl_in_the_elbo_alone(vae, x, beta):
     plain, weighted = (vae.elbo(x, beta=b, generator=seeded()) for b in (1.0, beta))

@@ -8,6 +8,7 @@ from torch.distributions import Normal
 from torch.nn.functional import softplus
 
 from em2vae.checks import check_data, check_positive
+from em2vae.densities import log_variance
 from em2vae.vae import VAE
 
 VALUES_AT_ONCE = 1_000_000  # pixels decoded in one go: few enough to stay near the processor
@@ -16,9 +17,12 @@ VALUES_AT_ONCE = 1_000_000  # pixels decoded in one go: few enough to stay near 
 def log_weights(vae: VAE, x: Tensor, n_samples: int, generator=None) -> Tensor:
     """log w = log p(x|z) + log p(z) - log q(z|x) for S draws z ~ q(z|x): (S, B), in nats."""
     q_z = vae.encoder(x)
-    z = vae.rsample(q_z, n_samples, generator)  # (S, B, K)
+    eps = vae.noise(q_z.mean, n_samples, generator)  # (S, B, K)
+    z = q_z.mean + q_z.stddev * eps  # eq. reparameterize
     log_p_x_given_z = vae.decoder(z).log_prob(x).sum(-1)  # over pixels
-    return log_p_x_given_z + _log_prior(z) - q_z.log_prob(z).sum(-1)
+    # log p(z) - log q(z|x), the latter from the eps that made z: rounding leaves little of it in z.
+    log_ratio = 0.5 * (eps**2 + log_variance(q_z) - z**2).sum(-1)  # over latent dimensions
+    return log_p_x_given_z + log_ratio
 
 
 def iwae_bound(
@@ -27,7 +31,7 @@ def iwae_bound(
     """The importance-weighted bound log (1/S) sum_s w_s on log p(x) (chapter 11, eq. iwae).
 
     With one sample its expectation is the ELBO; it rises in expectation with every further
-    sample towards log p(x) (Burda et al., 2015). Differentiable; wrap it in `torch.no_grad()`
+    sample towards log p(x) (Burda et al., 2016). Differentiable; wrap it in `torch.no_grad()`
     to evaluate.
 
     Args:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal
 
 from em2vae.checks import check_data, check_positive
+from em2vae.densities import LogVarNormal, log_variance
 
 
 class ElboTerms(NamedTuple):
@@ -34,9 +35,8 @@ class Encoder(nn.Module):
         self.body = mlp([data_dim, *hidden_dims], activation)
         self.heads = nn.Linear(hidden_dims[-1], 2 * latent_dim)  # mu and log sigma^2, side by side
 
-    def forward(self, x: Tensor) -> Normal:
-        mu, log_var = self.heads(self.body(x)).chunk(2, dim=-1)  # (B, K) each
-        return Normal(mu, (0.5 * log_var).exp(), validate_args=False)
+    def forward(self, x: Tensor) -> LogVarNormal:
+        return LogVarNormal(*self.heads(self.body(x)).chunk(2, dim=-1))  # of (B, K) each
 
 
 class Decoder(nn.Module):
@@ -88,8 +88,8 @@ class VAE(nn.Module):
             self.decoder = Decoder(latent_dim, hidden_dims[::-1], data_dim, activation)
         self.generator = torch.Generator().manual_seed(seed)
 
-    def encode(self, x: Tensor) -> Normal:
-        """q(z|x) for images x (B, D) in [0, 1]: a Normal of batch shape (B, K).
+    def encode(self, x: Tensor) -> LogVarNormal:
+        """q(z|x) for images x (B, D) in [0, 1]: a Normal of batch shape (B, K), with `.log_var`.
 
         Raises TypeError or ValueError for a wrong type, a wrong shape, NaN, or values
         outside [0, 1].
@@ -109,7 +109,10 @@ class VAE(nn.Module):
             raise ValueError("z must be finite, but it contains NaN or infinity")
         return self.decoder(z)
 
-    def _noise(self, like: Tensor, n_samples: int, generator: torch.Generator | None) -> Tensor:
+    def noise(
+        self, like: Tensor, n_samples: int, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draws of N(0, 1), (S, *like.shape), by default from the model's own stream."""
         eps = torch.randn((n_samples, *like.shape), generator=generator or self.generator)
         return eps.to(like)  # drawn on the CPU: the same noise on every device
 
@@ -118,7 +121,7 @@ class VAE(nn.Module):
     ) -> Tensor:
         """Reparameterized draws z = mu + sigma * eps (eq. reparameterize), (S, B, K)."""
         check_positive(n_samples=n_samples)
-        return q_z.mean + q_z.stddev * self._noise(q_z.mean, n_samples, generator)
+        return q_z.mean + q_z.stddev * self.noise(q_z.mean, n_samples, generator)
 
     def elbo(
         self,
@@ -154,8 +157,8 @@ class VAE(nn.Module):
         q_z = self.encoder(x)
         z = self.rsample(q_z, n_samples, generator)  # (S, B, K)
         log_likelihood = self.decoder(z).log_prob(x).sum(-1).mean(0)  # over pixels, then draws
-        variance = q_z.variance
-        kl_per_dim = 0.5 * (variance + q_z.mean**2 - 1 - variance.log())  # eq. gaussian-kl, (B, K)
+        log_var = log_variance(q_z)
+        kl_per_dim = 0.5 * (log_var.expm1() - log_var + q_z.mean**2)  # eq. gaussian-kl, (B, K)
         price = kl = kl_per_dim.sum(-1)  # over latent dimensions
         if free_bits:
             price = kl + (free_bits - kl_per_dim.mean(0)).clamp(min=0).sum()
@@ -166,7 +169,7 @@ class VAE(nn.Module):
         """Bernoulli means (n, D) of n draws z ~ N(0, I) decoded: new images (chapter 11)."""
         check_positive(n=n)
         like = self.decoder.head.bias.new_empty(self.latent_dim)
-        return self.decoder(self._noise(like, n, generator)).mean
+        return self.decoder(self.noise(like, n, generator)).mean
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
