@@ -140,6 +140,55 @@ def test_fit_recovers_the_model_that_made_the_data():
     assert torch.allclose(model.mean, truth.mean, atol=0.1)
 
 
+# Single precision
+
+
+def rounded(model: ProbabilisticPCA) -> ProbabilisticPCA:
+    return ProbabilisticPCA(model.weight.float(), model.mean.float(), model.sigma)
+
+
+def doubled(model: ProbabilisticPCA) -> ProbabilisticPCA:
+    return ProbabilisticPCA(model.weight.double(), model.mean.double(), model.sigma)
+
+
+def images(sigma: float, apart: float = 1.0):
+    """A model of 784 pixels and two latents, `apart` from being one, with data, in float32."""
+    model = draw_model(2, 784, sigma)
+    model.weight[:, 1] = model.weight[:, 0] + apart * model.weight[:, 1]
+    return rounded(model), draw_data(model, 50, seed=1).float()
+
+
+@pytest.mark.parametrize("apart", [1.0, 1e-3])
+@pytest.mark.parametrize("sigma", [1.0, 0.1, 0.01, 1e-3, 1e-4])
+def test_log_likelihood_in_single_precision(sigma, apart):
+    """What remains is the rounding of W and the mean in the residual, relative to sigma."""
+    model, x = images(sigma, apart)
+    error = model.log_likelihood(x).double() - doubled(model).log_likelihood(x.double())
+    assert error.abs().max().item() < 1e-3 + 1e-5 / sigma
+
+
+@pytest.mark.parametrize("apart", [1.0, 1e-3])
+@pytest.mark.parametrize("sigma", [1.0, 0.1, 0.01, 1e-3, 1e-4])
+def test_posterior_in_single_precision(sigma, apart):
+    model, x = images(sigma, apart)
+    single, double = model.posterior(x), doubled(model).posterior(x.double())
+    assert torch.allclose(single.scale_tril.double(), double.scale_tril, rtol=1e-4, atol=0)
+    shift = (single.mean.double() - double.mean)[..., None]
+    deviations = torch.linalg.solve_triangular(double.scale_tril, shift, upper=False)
+    assert deviations.abs().max().item() < 1e-4 + 1e-4 / sigma
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.01, 1e-3, 1e-4])
+def test_fit_in_single_precision_finds_little_noise(sigma):
+    model, _ = images(sigma)
+    x = draw_data(doubled(model), 1_000)
+    single, double = ProbabilisticPCA.fit(x.float(), 2), ProbabilisticPCA.fit(x, 2)
+    assert single.weight.dtype == single.mean.dtype == torch.float32
+    assert single.sigma == pytest.approx(double.sigma, rel=1e-3)
+    products = [fitted.weight.double() @ fitted.weight.double().T for fitted in (single, double)]
+    assert torch.allclose(*products, atol=1e-4)
+
+
 # The naive estimate of chapter 01
 
 

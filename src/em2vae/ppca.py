@@ -1,8 +1,10 @@
 """Probabilistic PCA: the book's reference model, whose log p(x) and posterior are exact."""
 
+import math
+
 import torch
 from torch import Tensor
-from torch.distributions import LowRankMultivariateNormal, MultivariateNormal, Normal
+from torch.distributions import MultivariateNormal, Normal
 
 from em2vae.checks import check_positive, check_table
 
@@ -39,12 +41,18 @@ class ProbabilisticPCA:
         check_positive(latent_dim=latent_dim)
         if latent_dim >= x.shape[-1]:
             raise ValueError(f"latent_dim must be below D = {x.shape[-1]}, got {latent_dim}")
-        variances, directions = torch.linalg.eigh(x.T.cov(correction=0))  # ascending
+        # Variances have twice the digits of deviations: in float32 the noise would drown.
+        covariance = x.double().T.cov(correction=0)
+        variances, directions = torch.linalg.eigh(covariance)  # ascending
         noise = variances[:-latent_dim].mean()  # what the K directions leave over
-        if not noise > len(variances) * torch.finfo(x.dtype).eps * variances[-1]:
+        rounding = max(
+            len(variances) * torch.finfo(torch.double).eps, torch.finfo(x.dtype).eps ** 2
+        )
+        if not noise > rounding * variances[-1]:
             raise ValueError(f"x must vary in more than latent_dim = {latent_dim} directions")
         scales = (variances[-latent_dim:] - noise).clamp(min=0).sqrt()
-        return cls(directions[:, -latent_dim:] * scales, x.mean(0), noise.sqrt().item())
+        weight = directions[:, -latent_dim:] * scales
+        return cls(weight.to(x), x.double().mean(0).to(x), noise.sqrt().item())
 
     def decode(self, z: Tensor) -> Normal:
         """p(x|z) for latent points z (..., K): a Normal of batch shape (..., D)."""
@@ -53,19 +61,36 @@ class ProbabilisticPCA:
     def log_likelihood(self, x: Tensor) -> Tensor:
         """log p(x) = log N(x; mean, W W^T + sigma^2 I) for x (N, D): (N,), in nats.
 
+        The quadratic form is |x - mean - W m|^2 / sigma^2 + |m|^2 with the posterior mean m, a sum
+        of squares: the difference of two large numbers, which Woodbury's identity gives for it,
+        would lose thousands of nats in float32 where sigma is small.
+
         Chapter 01, eq. ppca-exact. Raises TypeError or ValueError if x is not (N, D).
         """
-        check_table(x, len(self.mean))
-        noise = torch.full_like(self.mean, self.sigma**2)
-        return LowRankMultivariateNormal(self.mean, self.weight, noise).log_prob(x)
+        means, half = self._posterior(x)
+        residual = x - self.mean - means @ self.weight.T
+        squares = residual.square().sum(-1) / self.sigma**2 + means.square().sum(-1)
+        n_pixels = len(self.mean)
+        log_det = 2 * (n_pixels * math.log(self.sigma) - half.diagonal().log().sum())
+        return -0.5 * (squares + log_det + n_pixels * math.log(2 * math.pi))
 
     def posterior(self, x: Tensor) -> MultivariateNormal:
         """p(z|x) = N(M^-1 W^T (x - mean), sigma^2 M^-1), M = W^T W + sigma^2 I, batch shape (N,).
 
         Chapter 01, eq. ppca-posterior. Raises TypeError or ValueError if x is not (N, D).
         """
+        means, half = self._posterior(x)
+        return MultivariateNormal(means, scale_tril=half)
+
+    def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Means (N, K) of p(z|x) and the Cholesky factor (K, K) of its covariance.
+
+        M itself is never formed: [W; sigma I] = Q R has R^T R = M, and half of the digits that M
+        would need. The columns stand in reverse, so that R^-1, reversed again, is lower triangular.
+        """
         check_table(x, len(self.mean))
-        eye = torch.eye(self.weight.shape[-1]).to(self.weight)
-        precision = self.weight.T @ self.weight / self.sigma**2 + eye  # M / sigma^2, (K, K)
-        means = torch.linalg.solve(precision, self.weight.T @ (x - self.mean).T / self.sigma**2).T
-        return MultivariateNormal(means, precision_matrix=precision)
+        eye = torch.eye(self.weight.shape[1]).to(self.weight)
+        q, r = torch.linalg.qr(torch.cat([self.weight, self.sigma * eye]).flip(1))
+        inverse = torch.linalg.solve_triangular(r, eye, upper=True).flip(0, 1)
+        means = (x - self.mean) @ q[: len(self.mean)].flip(1) @ inverse.T
+        return means, self.sigma * inverse * inverse.diagonal().sign()
