@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from em2vae import VAE, ElboTerms, fit, load_digits
+from em2vae import VAE, ElboTerms, History, fit, load_digits
 from em2vae.data import binarize
 
 PIXELS = 8
@@ -166,6 +166,212 @@ def test_a_seed_fixes_order_binarization_and_noise(grey):
     assert not torch.equal(first, other)
 
 
+# Called again
+
+
+def same(model, other):
+    assert torch.equal(weights(model), weights(other))
+    assert torch.equal(model.elbo(OFF).elbo, other.elbo(OFF).elbo)  # the noise as well
+
+
+OFF = torch.zeros(2, PIXELS)
+OPTIONS = {"batch_size": 4, "learning_rate": 1e-2, "seed": 3}
+
+
+@pytest.mark.parametrize("mode", ["stochastic", "fixed", "none"])
+def test_thirty_calls_of_one_epoch_equal_one_call_of_thirty(x, grey, mode):
+    images = x if mode == "none" else grey
+    one, many = small_vae(), small_vae()
+    history = fit(one, images, epochs=30, binarize=mode, **OPTIONS)
+    parts = [fit(many, images, epochs=1, binarize=mode, **OPTIONS) for _ in range(30)]
+    same(one, many)
+    for name in ElboTerms._fields:
+        assert [getattr(part, name)[0] for part in parts] == getattr(history, name)
+
+
+def test_fixed_images_stay_the_same_in_a_later_call(monkeypatch):
+    x = torch.linspace(0, 1, PIXELS).repeat(50, 1)
+    model = small_vae()
+    seen = watch(model, monkeypatch)
+    for _ in range(3):
+        fit(model, x, epochs=1, batch_size=50, binarize="fixed")
+    rows = [sorted(map(tuple, batch.tolist())) for batch, _ in seen]
+    assert rows[0] == rows[1] == rows[2]
+    orders = [batch.tolist() for batch, _ in seen]
+    assert orders[0] != orders[1] != orders[2]
+
+
+def test_no_seed_continues_and_another_seed_starts_new_streams(grey):
+    def trained(*seeds):
+        model = small_vae()
+        for seed in seeds:
+            fit(model, grey, epochs=2, batch_size=4, seed=seed)
+        return weights(model)
+
+    assert torch.equal(trained(None, None), trained(0, 0))
+    assert torch.equal(trained(3, None), trained(3, 3))
+    assert not torch.equal(trained(3, None), trained(3, 0))
+    assert not torch.equal(trained(3, None), trained(3, 4))
+
+    first, again = small_vae(), small_vae()
+    orders = []
+    for model, seeds in ((first, (5,)), (again, (3, 5))):
+        for seed in seeds:
+            fit(model, grey, epochs=1, seed=seed)
+        orders.append(model.training_state.generator.get_state())
+    assert torch.equal(*orders)
+
+
+def test_another_seed_and_learning_rate_keep_the_moments_of_adam(x):
+    """A fresh Adam would step by the learning rate; a warm one, with its gradients gone, less."""
+    model = small_vae()
+    fit(model, x, epochs=200, batch_size=10, binarize="none", learning_rate=1e-2)
+    before = weights(model)
+    fit(model, x, epochs=1, batch_size=10, binarize="none", learning_rate=1e-3, seed=1)
+    step = (weights(model) - before).abs()
+    assert 0 < step.max().item() < 0.9e-3
+    assert all(m["step"].item() == 201 for m in model.training_state.moments.values())
+
+
+def test_a_layer_that_is_replaced_starts_with_moments_of_zero(x):
+    model = small_vae()
+    fit(model, x, epochs=3, binarize="none")
+    model.decoder.head = torch.nn.Linear(16, PIXELS)
+    model.encoder.heads = torch.nn.Linear(16, 4)  # of the same sizes: its name is what counts
+    model.decoder.body = torch.nn.Sequential(torch.nn.Linear(2, 16), torch.nn.Tanh())
+    fit(model, x, epochs=1, binarize="none")
+    wider = torch.nn.Linear(PIXELS, 24)
+    model.encoder.body, model.encoder.heads = torch.nn.Sequential(wider), torch.nn.Linear(24, 4)
+    fit(model, x, epochs=1, binarize="none")
+    steps = {name: m["step"].item() for name, m in model.training_state.moments.items()}
+    assert steps["encoder.body.0.weight"] == 1
+    assert steps["decoder.head.bias"] == 5
+
+
+def test_the_moments_follow_the_model_to_another_dtype(x):
+    model = small_vae()
+    fit(model, x, epochs=2, binarize="none")
+    fit(model.double(), x.double(), epochs=1, binarize="none")
+    for moments in model.training_state.moments.values():
+        assert moments["exp_avg"].dtype == moments["exp_avg_sq"].dtype == torch.double
+        assert moments["step"].item() == 3
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+def test_training_goes_on_on_another_device(grey):
+    stays, moves = small_vae(), small_vae()
+    for device in ("cpu", "cuda", "cpu"):
+        fit(stays, grey, epochs=2, batch_size=4)
+        fit(moves, grey, epochs=2, batch_size=4, device=device)
+    torch.testing.assert_close(weights(moves), weights(stays), atol=1e-4, rtol=1e-3)
+
+
+def test_a_copy_trains_on_by_itself(grey):
+    model = small_vae()
+    fit(model, grey, epochs=2, batch_size=4)
+    twin = copy.deepcopy(model)
+    for each in (model, twin):
+        fit(each, grey, epochs=2, batch_size=4)
+    same(model, twin)
+    fit(twin, grey, epochs=1)
+    assert model.training_state.epochs == 4
+    assert twin.training_state.epochs == 5
+
+
+def test_an_interrupt_returns_the_history_and_training_goes_on(x):
+    model, calls = small_vae(), []
+
+    def interrupt(done):
+        calls.append(done)
+        if done == 3:
+            raise KeyboardInterrupt
+
+    history = fit(model, x, epochs=10, binarize="none", on_epoch=interrupt)
+    assert calls == [0, 1, 2, 3]
+    assert [len(values) for values in vars(history).values()] == [3] * 4
+    other = small_vae()
+    fit(other, x, epochs=3, binarize="none")
+    for each in (model, other):
+        fit(each, x, epochs=2, binarize="none")
+    same(model, other)
+
+
+def test_an_interrupt_within_an_epoch_loses_that_epoch_alone(x, monkeypatch):
+    model = small_vae()
+    elbo, left = model.elbo, [7]  # three mini-batches an epoch
+
+    def interrupted(*args, **options):
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        return elbo(*args, **options)
+
+    monkeypatch.setattr(model, "elbo", interrupted)
+    history = fit(model, x, epochs=10, batch_size=4, binarize="none")
+    assert [len(values) for values in vars(history).values()] == [2] * 4
+    assert len(fit(model, x, epochs=2, batch_size=4, binarize="none").elbo) == 2
+    assert model.training_state.epochs == 4
+
+
+def test_an_interrupt_before_the_first_epoch_gives_an_empty_history(x):
+    def interrupt(done):
+        raise KeyboardInterrupt
+
+    assert vars(fit(small_vae(), x, on_epoch=interrupt)) == vars(History())
+
+
+def test_on_epoch_counts_the_epochs_of_all_calls(x):
+    model, calls = small_vae(), []
+    for epochs in (2, 1, 3):
+        fit(model, x, epochs=epochs, on_epoch=calls.append)
+    assert calls == list(range(7))
+
+
+# Models that are not a VAE
+
+
+class Coin(torch.nn.Module):
+    """p(x | label) with one logit a pixel and label; x need not be binary, nor float."""
+
+    def __init__(self):
+        super().__init__()
+        self.logits = torch.nn.Parameter(torch.zeros(2, PIXELS))
+
+    def elbo(self, x, labels, generator=None):
+        log_likelihood = torch.distributions.Bernoulli(logits=self.logits[labels]).log_prob(
+            x.float()
+        )
+        log_likelihood = log_likelihood.sum(-1)  # over pixels
+        return ElboTerms(log_likelihood, log_likelihood, torch.zeros_like(log_likelihood))
+
+
+@pytest.mark.parametrize("batch_size", [4, 10])
+def test_fit_trains_what_has_an_elbo_and_labels_travel_beside_x(x, batch_size):
+    labels = (x.sum(-1) > 1).long()
+    model, again = Coin(), Coin()
+    options = {"batch_size": batch_size, "learning_rate": 0.05, "binarize": "none"}
+    fit(model, x.long(), epochs=400, labels=labels, **options)
+    for label in (0, 1):
+        means = x[labels == label].mean(0)
+        assert torch.allclose(model.logits[label].sigmoid(), means, atol=0.08)
+    for epochs in (100, 300):
+        fit(again, x.long(), epochs=epochs, labels=labels, **options)
+    assert torch.equal(again.logits, model.logits)
+
+
+def test_what_fit_cannot_train_is_refused(x, grey):
+    with pytest.raises(TypeError, match=r"model must have a method elbo\(x, ...\), and Linear"):
+        fit(torch.nn.Linear(2, 2), x)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'beta'"):
+        fit(Coin(), x, beta=2.0, binarize="none", labels=torch.zeros(10).long())
+    with pytest.raises(ValueError, match="labels must be a tensor of 10, one for each image"):
+        fit(Coin(), x, labels=torch.zeros(9).long())
+    with pytest.raises(ValueError, match=r"x must lie in \[0, 1\]"):
+        fit(Coin(), 2 * x, labels=torch.zeros(10).long())
+    with pytest.raises(ValueError, match="at least one example"):
+        fit(Coin(), x[:0], binarize="none")
+
+
 @pytest.mark.parametrize("device", ["cpu", torch.device("cpu")])
 def test_device_may_be_a_name_or_a_device(x, device):
     model = small_vae()
@@ -197,6 +403,9 @@ def test_an_unknown_device_is_refused(x):
         ({"learning_rate": -1e-3}, r"learning_rate must be positive and finite, got -0\.001"),
         ({"learning_rate": math.nan}, "learning_rate must be positive and finite, got nan"),
         ({"learning_rate": math.inf}, "learning_rate must be positive and finite, got inf"),
+        ({"seed": 1.5}, r"seed must be a whole number or None, got 1\.5"),
+        ({"seed": "0"}, "seed must be a whole number or None, got '0'"),
+        ({"free_bits": -1.0}, r"free_bits must be a finite number of at least 0, got -1\.0"),
         ({"beta": -1.0}, r"beta must be a finite number of at least 0, got -1\.0"),
         ({"beta": math.nan}, "beta must be a finite number of at least 0, got nan"),
         ({"binarize": "threshold"}, "binarize must be 'stochastic', 'fixed' or 'none'"),

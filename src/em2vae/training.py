@@ -3,15 +3,17 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from em2vae.checks import check_data, check_positive
+from em2vae.checks import check_data, check_finite, check_like, check_positive, check_unit
 from em2vae.data import draw_binary
-from em2vae.vae import VAE
+
+TERMS = ("elbo", "log_likelihood", "kl")
 
 
 @dataclass
@@ -24,84 +26,178 @@ class History:
     seconds: list[float] = field(default_factory=list)
 
 
+@dataclass
+class TrainingState:
+    """Where `fit` left off; it stands on the model as `training_state`."""
+
+    seed: int
+    generator: torch.Generator  # of the images' order, their binarization and the noise
+    epochs: int = 0  # done in all calls
+    moments: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # Adam's, by parameter
+
+
 def fit(
-    model: VAE,
+    model: nn.Module,
     x: Tensor,
     epochs: int = 20,
     batch_size: int = 128,
     learning_rate: float = 1e-3,
     binarize: str = "stochastic",
     beta: float = 1.0,
-    seed: int = 0,
+    seed: int | None = None,
     device: str | torch.device = "cpu",
     on_epoch: Callable[[int], None] | None = None,
     free_bits: float = 0.0,
+    labels: Tensor | None = None,
 ) -> History:
     """Maximize the mean ELBO of the images x with Adam (chapter 11, its algorithm).
 
+    Called again it goes on: order, binarization, noise and Adam's moments continue, so that
+    thirty calls of one epoch equal one call of thirty, to the bit. All of that stands on the model
+    (`model.training_state`): a deep copy carries it along, and so do `em2vae.save` and
+    `em2vae.load`; `load_state_dict` leaves it as it is. An interrupt (Ctrl-C) ends the call early,
+    with the History of the epochs that were completed.
+
     Args:
-        model: the VAE; it is trained in place and left on `device`.
-        x: images (N, D) in [0, 1].
+        model: a VAE, or any module whose `elbo(x, generator=...)` returns terms as `VAE.elbo`
+            does; it is trained in place and left on `device`. One with a `data_dim` takes binary
+            images (N, data_dim), which are checked here, once, and no more in
+            `elbo(..., validate_args=False)`.
+        x: images (N, D) in [0, 1], or what the model's `elbo` takes, (N, ...).
         epochs: passes over the data.
         batch_size: images in a mini-batch; the last one of an epoch may be smaller.
         learning_rate: of Adam.
         binarize: "stochastic" draws each mini-batch's binary images anew, "fixed" draws them all
-            once, "none" takes x as it is, which must then be binary.
+            once, by the seed, "none" takes x as it is, which for a VAE must then be binary.
         beta: weight of the KL (see VAE.elbo).
-        seed: fixes the order of the images, their binarization and the noise.
+        seed: fixes the order of the images, their binarization and the noise; 0 if none is given.
+            A later call that names the same seed, or none, continues these streams; another seed
+            starts new ones.
         device: where to train.
-        on_epoch: called with the number of epochs done, before the first and after each one.
+        on_epoch: called with the number of epochs done in all calls: with 0 before the very first
+            one, and after each.
         free_bits: nats that each latent dimension may cost for free (see VAE.elbo).
+        labels: one for each image, (N, ...), for a model whose `elbo` takes `labels`.
 
     Returns:
-        History of the epoch means.
+        History of the epoch means of this call.
 
     Raises:
         TypeError, ValueError: an argument is not what is described here.
         FloatingPointError: the bound is no longer finite.
     """
-    check_data(x, model.data_dim, binary=binarize == "none")
-    check_positive(images=len(x), epochs=epochs, batch_size=batch_size)
+    _check(model, x, labels, binarize, seed, learning_rate)
+    check_positive(epochs=epochs, batch_size=batch_size)
+    options = _options(model, beta, free_bits)
+    model.to(device).train()
+    state = _resume(model, seed)
+    images = _draw_once(x, state) if binarize == "fixed" else x
+    optimizer = _adam(model, learning_rate, state.moments)
+    rows = []  # of each epoch: elbo, log_likelihood, kl, seconds
+    with suppress(KeyboardInterrupt):
+        if on_epoch and not state.epochs:
+            on_epoch(0)
+        for _ in tqdm(range(epochs), desc="epochs", leave=False):
+            start = time.perf_counter()
+            batches = _batches(images, labels, batch_size, binarize == "stochastic", state)
+            means = _train_epoch(model, batches, optimizer, options, state.generator, device)
+            rows.append((*means, time.perf_counter() - start))
+            state.epochs += 1
+            if on_epoch:
+                on_epoch(state.epochs)
+    return History(*map(list, zip(*rows, strict=True))) if rows else History()
+
+
+def _check(model, x, labels, binarize, seed, learning_rate) -> None:
+    if not hasattr(model, "elbo"):
+        raise TypeError(
+            f"model must have a method elbo(x, ...), and {type(model).__name__} has none"
+        )
     if binarize not in ("stochastic", "fixed", "none"):
         raise ValueError(f"binarize must be 'stochastic', 'fixed' or 'none', got {binarize!r}")
+    if hasattr(model, "data_dim"):
+        check_data(x, model.data_dim, binary=binarize == "none")
+        check_like(x, next(model.parameters(), x), device=False)
+    elif binarize != "none":
+        check_unit(x)
+    if not (isinstance(x, Tensor) and x.ndim and len(x)):
+        raise ValueError("x must be a tensor of at least one example, (N, ...)")
+    if labels is not None and (not isinstance(labels, Tensor) or len(labels) != len(x)):
+        raise ValueError(f"labels must be a tensor of {len(x)}, one for each image, or None")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+        raise ValueError(f"seed must be a whole number or None, got {seed!r}")
     if not 0 < learning_rate < math.inf:
         raise ValueError(f"learning_rate must be positive and finite, got {learning_rate!r}")
-    if not 0 <= beta < math.inf:
-        raise ValueError(f"beta must be a finite number of at least 0, got {beta!r}")
-    if not 0 <= free_bits < math.inf:
-        raise ValueError(f"free_bits must be a finite number of at least 0, got {free_bits!r}")
-    weights = {"beta": beta, "free_bits": free_bits}
-    generator = torch.Generator().manual_seed(seed)
-    images = draw_binary(x, generator) if binarize == "fixed" else x
-    model.to(device).train()
+
+
+def _options(model, beta, free_bits) -> dict:
+    """What `elbo` gets besides the images: beta and free bits only where they change something."""
+    check_finite(beta=beta, free_bits=free_bits)
+    options = {"beta": beta} if beta != 1 else {}
+    if free_bits:
+        options["free_bits"] = free_bits
+    if hasattr(model, "data_dim"):
+        options["validate_args"] = False
+    return options
+
+
+def _seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _resume(model: nn.Module, seed: int | None) -> TrainingState:
+    """Where the model's training stands, with new streams if another seed is asked for."""
+    state = getattr(model, "training_state", None)
+    if state is None:
+        model.training_state = state = TrainingState(seed or 0, _seeded(seed or 0))
+    elif seed not in (None, state.seed):
+        state.seed, state.generator = seed, _seeded(seed)
+    return state
+
+
+def _draw_once(x: Tensor, state: TrainingState) -> Tensor:
+    """Binary images that depend on the seed alone: the first thing that its stream gives."""
+    generator = _seeded(state.seed)
+    untouched = torch.equal(generator.get_state(), state.generator.get_state())
+    images = draw_binary(x, generator)
+    if untouched:
+        state.generator = generator
+    return images
+
+
+def _adam(model: nn.Module, learning_rate: float, moments: dict) -> torch.optim.Adam:
+    """Adam with its moments from before, by the parameters' names: its state is kept in `moments`.
+
+    A parameter that is new, or has another shape than before, starts with moments of zero.
+    """
     optimizer = torch.optim.Adam(model.parameters(), learning_rate, maximize=True, fused=True)
-    history = History()
-    if on_epoch:
-        on_epoch(0)
-    for epoch in tqdm(range(1, epochs + 1), desc="epochs", leave=False):
-        start = time.perf_counter()
-        batches = _binary_batches(images, batch_size, binarize == "stochastic", generator)
-        means = _train_epoch(model, batches, optimizer, weights, generator, device)
-        for name, value in zip(("elbo", "log_likelihood", "kl"), means, strict=True):
-            getattr(history, name).append(value)
-        history.seconds.append(time.perf_counter() - start)
-        if on_epoch:
-            on_epoch(epoch)
-    return history
+    for name, parameter in model.named_parameters():
+        state = moments.get(name)
+        if state is None or state["exp_avg"].shape != parameter.shape:
+            zero = torch.zeros_like(parameter)
+            state = {"step": torch.zeros(()), "exp_avg": zero, "exp_avg_sq": zero.clone()}
+        state = {key: value.to(parameter) for key, value in state.items()}
+        state["step"] = state["step"].float()
+        moments[name] = optimizer.state[parameter] = state
+    return optimizer
 
 
-def _binary_batches(images, batch_size, draw, generator) -> Iterator[Tensor]:
-    """The images in a new order, cut into mini-batches (B, D), and drawn from their grey values."""
-    for indices in torch.randperm(len(images), generator=generator).split(batch_size):
+def _batches(images, labels, size, draw, state) -> Iterator[tuple[Tensor, dict]]:
+    """The images in a new order, cut into mini-batches (B, D), drawn from their grey values if so
+    wanted, each with its labels."""
+    generator = state.generator
+    for indices in torch.randperm(len(images), generator=generator).to(images.device).split(size):
         batch = images.index_select(0, indices)  # half the time of images[indices]
-        yield draw_binary(batch, generator) if draw else batch
+        extra = {} if labels is None else {"labels": labels[indices.to(labels.device)]}
+        yield draw_binary(batch, generator) if draw else batch, extra
 
 
-def _train_epoch(model, batches, optimizer, weights, generator, device) -> list[float]:
+def _train_epoch(model, batches, optimizer, options, generator, device) -> list[float]:
     """One pass over the images; the epoch's means of elbo, log_likelihood and kl."""
     seen = []  # the three terms of each mini-batch, (B,) each
-    for batch in batches:
-        terms = model.elbo(batch.to(device), generator=generator, validate_args=False, **weights)
+    for batch, extra in batches:
+        extra = {name: value.to(device) for name, value in extra.items()}
+        terms = model.elbo(batch.to(device), generator=generator, **extra, **options)
         bound = terms.elbo.mean()  # over the batch
         if not math.isfinite(bound.item()):
             raise FloatingPointError(
@@ -111,7 +207,7 @@ def _train_epoch(model, batches, optimizer, weights, generator, device) -> list[
         optimizer.zero_grad()
         bound.backward()
         optimizer.step()
-        seen.append([term.detach() for term in terms])
+        seen.append([getattr(terms, name).detach() for name in TERMS])
     _drop_denormals(optimizer)
     return [torch.cat(term).mean().item() for term in zip(*seen, strict=True)]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal
 
-from em2vae.checks import check_data, check_positive
+from em2vae.checks import check_data, check_like, check_positive
 from em2vae.densities import LogVarNormal, log_variance
 
 
@@ -88,25 +88,43 @@ class VAE(nn.Module):
             self.decoder = Decoder(latent_dim, hidden_dims[::-1], data_dim, activation)
         self.generator = torch.Generator().manual_seed(seed)
 
+    def get_extra_state(self) -> Tensor:
+        """Where the stream of noise stands: `state_dict` carries it beside the weights."""
+        return self.generator.get_state()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """What `load_state_dict` does with it."""
+        self.generator.set_state(state.cpu())
+
+    def forward(self, x: Tensor, **options) -> Tensor:
+        """The mean bound over the images x (B, D), a scalar in nats: `elbo(x, ...).elbo.mean()`.
+
+        What `torch.compile`, `DistributedDataParallel` and training frameworks call.
+        """
+        return self.elbo(x, **options).elbo.mean()
+
     def encode(self, x: Tensor) -> LogVarNormal:
         """q(z|x) for images x (B, D) in [0, 1]: a Normal of batch shape (B, K), with `.log_var`.
 
-        Raises TypeError or ValueError for a wrong type, a wrong shape, NaN, or values
+        Raises TypeError or ValueError for a wrong type or device, a wrong shape, NaN, or values
         outside [0, 1].
         """
         check_data(x, self.data_dim)
+        check_like(x, next(self.parameters(), x))
         return self.encoder(x)
 
     def decode(self, z: Tensor) -> Bernoulli:
         """p(x|z) for latent points z (..., K): a Bernoulli of batch shape (..., D).
 
-        Raises ValueError for a wrong last dimension or a value that is not finite.
+        Raises TypeError or ValueError for a wrong last dimension, dtype or device, or a value that
+        is not finite.
         """
         if not (isinstance(z, Tensor) and z.ndim and z.shape[-1] == self.latent_dim):
             shape = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
             raise ValueError(f"z must be a tensor of shape (..., {self.latent_dim}), got {shape}")
         if not bool(torch.isfinite(z).all()):
             raise ValueError("z must be finite, but it contains NaN or infinity")
+        check_like(z, next(self.parameters(), z), "z")
         return self.decoder(z)
 
     def noise(
@@ -154,6 +172,7 @@ class VAE(nn.Module):
         """
         if validate_args:
             check_data(x, self.data_dim, binary=True)
+            check_like(x, next(self.parameters(), x))
         q_z = self.encoder(x)
         z = self.rsample(q_z, n_samples, generator)  # (S, B, K)
         log_likelihood = self.decoder(z).log_prob(x).sum(-1).mean(0)  # over pixels, then draws
