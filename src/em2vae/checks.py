@@ -29,6 +29,14 @@ def check_unit(x: Tensor) -> None:
         raise ValueError("x must lie in [0, 1] and hold no NaN to be binarized")
 
 
+def check_float(**tensors: Tensor) -> None:
+    """Raise TypeError naming the first argument that is no tensor of single or double precision."""
+    for name, tensor in tensors.items():
+        if not (isinstance(tensor, Tensor) and tensor.dtype in (torch.float32, torch.float64)):
+            got = getattr(tensor, "dtype", type(tensor).__name__)
+            raise TypeError(f"{name} must be a float32 or float64 tensor, got {got}")
+
+
 def check_like(x: Tensor, weight: Tensor, name: str = "x", device: bool = True) -> None:
     """Raise TypeError or ValueError unless x has the weights' dtype and stands on their device."""
     if weight.dtype not in (torch.float32, torch.float64):
@@ -37,14 +45,14 @@ def check_like(x: Tensor, weight: Tensor, name: str = "x", device: bool = True) 
             "use model.float(), and torch.autocast for speed"
         )
     if x.dtype != weight.dtype:
-        to = "float" if weight.dtype == torch.float32 else "double"
+        use = "float" if weight.dtype == torch.float32 else "double"
         raise TypeError(
-            f"{name} must be {weight.dtype} like the model, got {x.dtype}: {name}.{to}()"
+            f"{name} must have the model's dtype {weight.dtype}, got {x.dtype}: use {name}.{use}()"
         )
     if device and x.device != weight.device:
         raise ValueError(
             f"{name} must be on the model's device {weight.device}, got {x.device}: "
-            f"{name}.to({str(weight.device)!r})"
+            f"use {name}.to({str(weight.device)!r})"
         )
 
 

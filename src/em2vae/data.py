@@ -79,6 +79,8 @@ def draw_binary(x: Tensor, generator: torch.Generator) -> Tensor:
     words = torch.empty(-(-x.numel() // 4), dtype=torch.int64)
     words.random_(-(2**63), None, generator=generator)  # half of bernoulli's time: 16 bits a pixel
     draws = words.view(torch.int16)[: x.numel()].view(x.shape).to(x.device)
+    if x.dtype in (torch.float16, torch.bfloat16):  # whose numbers cannot tell 65,536 levels apart
+        return torch.add(-32768, x.float(), alpha=65536).gt(draws).to(x)
     return torch.add(x.new_tensor(-32768), x, alpha=65536).gt_(draws)
 
 

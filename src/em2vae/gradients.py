@@ -63,9 +63,11 @@ def pathwise(
 ) -> Tensor:
     """mean_s grad f(z(eps_s, parameters)) (chapter 08, eq. pathwise): unbiased.
 
-    q must draw its samples as differentiable functions of noise (`rsample`), and f must be
-    continuous, and differentiable but for a set of probability zero: a jump in f is not noticed,
-    and its share of the gradient is missing.
+    q must draw its samples as differentiable functions of noise (`rsample`), and f must be locally
+    Lipschitz, with a slope that q's tails can bear: its mean under q is finite, for all parameters
+    nearby. A jump in f is not noticed, and its share of the gradient is missing. Continuous, and
+    differentiable but for a set of probability zero, is not enough: the Cantor function climbs from
+    0 to 1 with a slope that is 0 almost everywhere.
     """
     check_positive(n_samples=n_samples)
     parameters, q = _attach(family, parameters)

@@ -5,6 +5,7 @@ pi_i ~ Dirichlet(alpha), topic k has word probabilities mu_k ~ Dirichlet(delta),
 topic z (eq. lda-story).
 """
 
+import math
 import random
 from bisect import bisect
 from itertools import accumulate
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Dirichlet, kl_divergence
 
-from em2vae.checks import check_positive
+from em2vae.checks import check_float, check_like, check_positive
 
 
 def count_words(words: Tensor, vocabulary: int) -> Tensor:
@@ -31,6 +32,8 @@ def count_words(words: Tensor, vocabulary: int) -> Tensor:
         ValueError: words is no such table.
     """
     check_positive(vocabulary=vocabulary)
+    if not isinstance(words, Tensor):
+        raise TypeError(f"words must be an int64 tensor (N, L), got {type(words).__name__}")
     if words.ndim != 2 or words.dtype != torch.int64 or not words.numel():
         raise ValueError(f"words must be int64 (N, L), got {words.dtype} {tuple(words.shape)}")
     if words.min() < 0 or words.max() >= vocabulary:
@@ -64,7 +67,12 @@ def mean_field_step(
 
     Returns:
         The new gamma (N, K) and zeta (K, D).
+
+    Raises:
+        TypeError, ValueError: dtypes, devices or shapes that do not match, or numbers that are not
+            positive.
     """
+    _check_mean_field(counts, gamma, zeta, alpha, delta)
     r = topic_logits(gamma, zeta).softmax(-1)  # (N, D, K)
     expected = counts[..., None] * r  # words d of document i that topic k should have written
     return alpha + expected.sum(1), delta + expected.sum(0).T  # over words, over documents
@@ -77,10 +85,29 @@ def mean_field_bound(
 
     Chapter 05, eq. lda-bound. Arguments as for `mean_field_step`.
     """
+    _check_mean_field(counts, gamma, zeta, alpha, delta)
     words = (counts * topic_logits(gamma, zeta).logsumexp(-1)).sum()  # over documents and words
     documents = kl_divergence(Dirichlet(gamma), Dirichlet(torch.full_like(gamma, alpha)))
     topics = kl_divergence(Dirichlet(zeta), Dirichlet(torch.full_like(zeta, delta)))
     return words - documents.sum() - topics.sum()
+
+
+def _check_mean_field(counts, gamma, zeta, alpha, delta) -> None:
+    _check_priors(alpha, delta)
+    check_float(counts=counts, gamma=gamma, zeta=zeta)
+    check_like(counts, gamma, "counts")
+    check_like(zeta, gamma, "zeta")
+    shapes = [tuple(tensor.shape) for tensor in (counts, gamma, zeta)]
+    (n, d), k = counts.shape, gamma.shape[-1]
+    if shapes != [(n, d), (n, k), (k, d)]:
+        raise ValueError(f"counts, gamma, zeta must be (N, D), (N, K), (K, D), got {shapes}")
+    if not (gamma.min() > 0 and zeta.min() > 0 and counts.min() >= 0):
+        raise ValueError("gamma and zeta must be positive, and counts not negative")
+
+
+def _check_priors(alpha: float, delta: float) -> None:
+    if not (0 < alpha < math.inf and 0 < delta < math.inf):
+        raise ValueError(f"alpha and delta must be positive and finite, got {alpha} and {delta}")
 
 
 # Collapsed Gibbs sampling: pi and mu are integrated out, only the topics z remain.
@@ -93,7 +120,16 @@ def topic_counts(words: Tensor, z: Tensor, n_topics: int, vocabulary: int) -> tu
         words: word numbers, (N, L).
         z: the topic of each word, in 0, ..., K - 1, (N, L).
         n_topics, vocabulary: K and D.
+
+    Raises:
+        TypeError, ValueError: words or z is no table of numbers in its range.
     """
+    check_positive(n_topics=n_topics)
+    count_words(words, vocabulary)  # for its checks
+    if not isinstance(z, Tensor) or z.dtype != torch.int64 or z.shape != words.shape:
+        raise ValueError(f"z must be int64 {tuple(words.shape)}, a topic for each word")
+    if z.min() < 0 or z.max() >= n_topics:
+        raise ValueError(f"z must lie in 0..{n_topics - 1}")
     pairs = F.one_hot(z * vocabulary + words, n_topics * vocabulary)  # (N, L, K * D)
     return F.one_hot(z, n_topics).sum(1), pairs.sum((0, 1)).reshape(n_topics, vocabulary)
 
@@ -157,6 +193,7 @@ class CollapsedGibbs:
         seed: int = 0,
     ) -> None:
         check_positive(n_topics=n_topics)
+        _check_priors(alpha, delta)
         count_words(words, vocabulary)  # for its checks
         self._random = random.Random(seed)
         self._words = words.tolist()

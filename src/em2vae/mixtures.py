@@ -4,13 +4,14 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from em2vae.checks import check_data, check_positive, check_table
+from em2vae.checks import check_data, check_float, check_like, check_positive, check_table
 
 
 class Mixture:
     """What EM shares between mixtures; each brings its `log_joint` and its `m_step`."""
 
     def __init__(self, weights: Tensor, means: Tensor) -> None:
+        check_float(weights=weights, means=means)
         if means.ndim != 2 or weights.shape != means.shape[:1]:
             shapes = f"{tuple(weights.shape)} and {tuple(means.shape)}"
             raise ValueError(f"weights and means must be (K,) and (K, D), got {shapes}")
@@ -42,7 +43,7 @@ class Mixture:
             TypeError, ValueError: x or responsibilities are not what is described here.
         """
         log_joint = self.log_joint(x)
-        check_responsibilities(responsibilities, *log_joint.shape)
+        check_responsibilities(responsibilities, log_joint)
         energy = (responsibilities * log_joint).where(responsibilities > 0, 0)  # 0 log 0 = 0
         return (energy + torch.special.entr(responsibilities)).sum(-1)  # over components
 
@@ -82,14 +83,15 @@ class GaussianMixture(Mixture):
             it without end.
 
     Raises:
-        ValueError: shapes or dtypes that do not match, weights that are no probabilities, a
-            covariance that is not symmetric or has a variance below min_variance.
+        TypeError, ValueError: shapes or dtypes that do not match, weights that are no
+            probabilities, a covariance that is not symmetric or has a variance below min_variance.
     """
 
     def __init__(
         self, weights: Tensor, means: Tensor, covariances: Tensor, min_variance: float = 1e-6
     ) -> None:
         super().__init__(weights, means)
+        check_float(covariances=covariances)
         n_components, data_dim = means.shape
         if covariances.shape != (n_components, data_dim, data_dim):
             expected = (n_components, data_dim, data_dim)
@@ -107,7 +109,7 @@ class GaussianMixture(Mixture):
     def log_joint(self, x: Tensor) -> Tensor:
         """log p(x, z = k) = log pi_k + log N(x; mu_k, Sigma_k) for x (N, D): (N, K), in nats."""
         check_table(x, self.means.shape[-1])
-        check_dtype(x, self.means)
+        check_like(x, self.means)
         components = MultivariateNormal(self.means, self.covariances)  # batch shape (K,)
         return self.weights.log() + components.log_prob(x[:, None])  # (N, K)
 
@@ -120,8 +122,8 @@ class GaussianMixture(Mixture):
         example belongs to keeps its mean and covariance, and its weight becomes zero.
         """
         check_table(x, self.means.shape[-1])
-        check_dtype(x, self.means)
-        check_responsibilities(responsibilities, len(x), len(self.weights))
+        check_like(x, self.means)
+        check_responsibilities(responsibilities, x.new_empty(len(x), len(self.weights)))
         self.weights, shares, alive = share_out(responsibilities)
         means = shares.T @ x  # (K, D)
         centered = x[:, None] - means  # (N, K, D)
@@ -143,8 +145,8 @@ class BernoulliMixture(Mixture):
             never shows ink in training would make any later image that shows it impossible.
 
     Raises:
-        ValueError: shapes or dtypes that do not match, weights that are no probabilities, means
-            outside [min_mean, 1 - min_mean], min_mean outside (0, 1/2).
+        TypeError, ValueError: shapes or dtypes that do not match, weights that are no
+            probabilities, means outside [min_mean, 1 - min_mean], min_mean outside (0, 1/2).
     """
 
     def __init__(self, weights: Tensor, means: Tensor, min_mean: float = 1e-3) -> None:
@@ -158,7 +160,7 @@ class BernoulliMixture(Mixture):
     def log_joint(self, x: Tensor) -> Tensor:
         """log p(x, z = k) for binary x (N, D): (N, K), in nats."""
         check_data(x, self.means.shape[-1], binary=True)
-        check_dtype(x, self.means)
+        check_like(x, self.means)
         empty = (-self.means).log1p().sum(-1)  # over pixels: no ink anywhere
         return self.weights.log() + empty + x @ self.means.logit().T  # (N, K)
 
@@ -168,8 +170,8 @@ class BernoulliMixture(Mixture):
         A component that no example belongs to keeps its means, and its weight becomes zero.
         """
         check_data(x, self.means.shape[-1], binary=True)
-        check_dtype(x, self.means)
-        check_responsibilities(responsibilities, len(x), len(self.weights))
+        check_like(x, self.means)
+        check_responsibilities(responsibilities, x.new_empty(len(x), len(self.weights)))
         self.weights, shares, alive = share_out(responsibilities)
         means = (shares.T @ x).clamp(self.min_mean, 1 - self.min_mean)  # (K, D)
         self.means = means.where(alive[:, None], self.means)
@@ -192,17 +194,13 @@ def rounding(variances: Tensor) -> Tensor:
     return 10 * variances.shape[-1] * torch.finfo(variances.dtype).eps * variances[:, -1]
 
 
-def check_dtype(x: Tensor, means: Tensor) -> None:
-    """Raise TypeError unless data and parameters have one dtype."""
-    if x.dtype != means.dtype:
-        raise TypeError(f"x must have the model's dtype {means.dtype}, got {x.dtype}")
-
-
-def check_responsibilities(responsibilities: Tensor, n_examples: int, n_components: int) -> None:
-    """Raise ValueError unless they are a distribution over components for each example."""
-    if responsibilities.shape != (n_examples, n_components):
-        shape = tuple(responsibilities.shape)
-        raise ValueError(f"responsibilities must be ({n_examples}, {n_components}), got {shape}")
+def check_responsibilities(responsibilities: Tensor, like: Tensor) -> None:
+    """Raise unless they are a distribution over components for each example, like (N, K)."""
+    check_float(responsibilities=responsibilities)
+    if responsibilities.shape != like.shape:
+        expected, shape = tuple(like.shape), tuple(responsibilities.shape)
+        raise ValueError(f"responsibilities must be {expected}, got {shape}")
+    check_like(responsibilities, like, "responsibilities")
     sums = responsibilities.sum(-1)
     if not (responsibilities >= 0).all() or (sums - 1).abs().max() > 1e-4:
         raise ValueError("responsibilities must be non-negative and sum to one in each row")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 
-from em2vae.checks import check_positive, check_table
+from em2vae.checks import check_float, check_like, check_positive, check_table
 
 
 class ProbabilisticPCA:
@@ -18,15 +18,20 @@ class ProbabilisticPCA:
         sigma: standard deviation of the noise, positive.
 
     Raises:
-        ValueError: shapes that do not match, or a sigma that is not positive.
+        TypeError, ValueError: shapes, dtypes or devices that do not match, values that are not
+            finite, or a sigma that is not positive.
     """
 
     def __init__(self, weight: Tensor, mean: Tensor, sigma: float) -> None:
         if weight.ndim != 2 or mean.shape != weight.shape[:1]:
             shapes = f"{tuple(weight.shape)} and {tuple(mean.shape)}"
             raise ValueError(f"weight and mean must be (D, K) and (D,), got {shapes}")
-        if not sigma > 0:
-            raise ValueError(f"sigma must be positive, got {sigma!r}")
+        check_float(weight=weight, mean=mean)
+        check_like(mean, weight, "mean")
+        if not (weight.isfinite().all() and mean.isfinite().all()):
+            raise ValueError("weight and mean must be finite")
+        if not 0 < sigma < math.inf:
+            raise ValueError(f"sigma must be positive and finite, got {sigma!r}")
         self.weight, self.mean, self.sigma = weight, mean, float(sigma)
 
     @classmethod
@@ -37,7 +42,8 @@ class ProbabilisticPCA:
             TypeError, ValueError: x is not a finite table, latent_dim is not in 1, ..., D - 1, or x
                 leaves no variance for the noise.
         """
-        check_table(x, x.shape[-1])
+        check_float(x=x)
+        check_table(x, x.shape[-1] if x.ndim else 0)
         check_positive(latent_dim=latent_dim)
         if latent_dim >= x.shape[-1]:
             raise ValueError(f"latent_dim must be below D = {x.shape[-1]}, got {latent_dim}")
@@ -55,7 +61,15 @@ class ProbabilisticPCA:
         return cls(weight.to(x), x.double().mean(0).to(x), noise.sqrt().item())
 
     def decode(self, z: Tensor) -> Normal:
-        """p(x|z) for latent points z (..., K): a Normal of batch shape (..., D)."""
+        """p(x|z) for latent points z (..., K): a Normal of batch shape (..., D).
+
+        Raises TypeError or ValueError for a wrong last dimension, dtype or device.
+        """
+        check_float(z=z)
+        if not z.ndim or z.shape[-1] != self.weight.shape[1]:
+            shape = tuple(z.shape)
+            raise ValueError(f"z must have shape (..., {self.weight.shape[1]}), got {shape}")
+        check_like(z, self.weight, "z")
         return Normal(z @ self.weight.T + self.mean, self.sigma)
 
     def log_likelihood(self, x: Tensor) -> Tensor:
@@ -89,6 +103,7 @@ class ProbabilisticPCA:
         would need. The columns stand in reverse, so that R^-1, reversed again, is lower triangular.
         """
         check_table(x, len(self.mean))
+        check_like(x, self.weight)
         eye = torch.eye(self.weight.shape[1]).to(self.weight)
         q, r = torch.linalg.qr(torch.cat([self.weight, self.sigma * eye]).flip(1))
         inverse = torch.linalg.solve_triangular(r, eye, upper=True).flip(0, 1)

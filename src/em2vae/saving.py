@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from em2vae.training import TrainingState
+from em2vae.training import TrainingState, unwrapped
 
 FORMAT = "em2vae model 1"
 
@@ -28,6 +28,7 @@ def save(model: nn.Module, path: str | os.PathLike) -> None:
         TypeError: the state_dict holds something else than tensors that NumPy knows (no bfloat16).
         OSError: the file cannot be written.
     """
+    model = unwrapped(model)
     arrays = {f"model/{name}": _array(name, value) for name, value in model.state_dict().items()}
     state = getattr(model, "training_state", None)
     if state is not None:
@@ -62,18 +63,18 @@ def load(model: nn.Module, path: str | os.PathLike) -> nn.Module:
         ValueError: the file was not written by `save`, is damaged, or holds a model of another
             architecture, of other sizes or of another dtype.
     """
-    path = Path(path)
+    path, inner = Path(path), unwrapped(model)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     arrays = _read(path)
-    if (saved := str(arrays.pop("layers"))) != (ours := _layers(model)):
+    if (saved := str(arrays.pop("layers"))) != (ours := _layers(inner)):
         raise ValueError(f"{path} holds another architecture: {_first_difference(saved, ours)}")
     weights = _part(arrays, "model/")
-    _check_weights(path, weights, model.state_dict())
+    _check_weights(path, weights, inner.state_dict())
     training = _part(arrays, "training/")
     state = _training_state(training, _part(arrays, "adam/")) if training else None
-    model.load_state_dict(weights)
-    model.training_state = state
+    inner.load_state_dict(weights)
+    inner.training_state = state
     return model
 
 

@@ -86,6 +86,7 @@ def fit(
         TypeError, ValueError: an argument is not what is described here.
         FloatingPointError: the bound is no longer finite.
     """
+    model = unwrapped(model)
     _check(model, x, labels, binarize, seed, learning_rate)
     check_positive(epochs=epochs, batch_size=batch_size)
     options = _options(model, beta, free_bits)
@@ -106,6 +107,11 @@ def fit(
             if on_epoch:
                 on_epoch(state.epochs)
     return History(*map(list, zip(*rows, strict=True))) if rows else History()
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The module inside what `torch.compile` made of it, whose parameters bear its own names."""
+    return getattr(model, "_orig_mod", model)
 
 
 def _check(model, x, labels, binarize, seed, learning_rate) -> None:
