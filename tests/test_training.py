@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from em2vae import VAE, ElboTerms, History, fit, load_digits
-from em2vae.data import binarize
+from em2vae.data import binarize, draw_binary
 
 PIXELS = 8
 
@@ -145,6 +145,30 @@ def test_the_first_step_of_adam_is_the_learning_rate(x):
     before = weights(model)
     fit(model, x, epochs=1, batch_size=10, learning_rate=3e-3)
     assert (weights(model) - before).abs().max().item() == pytest.approx(3e-3, rel=1e-2)
+
+
+def test_fit_is_the_plain_loop(grey):
+    """Over the ends of epochs and their smaller last mini-batch; Adam's means stay as they are."""
+    model, plain = small_vae(), small_vae()
+    history = fit(model, grey, epochs=6, batch_size=4, learning_rate=1e-2, seed=2)
+    optimizer, generator = torch.optim.Adam(plain.parameters(), 1e-2), seeded(2)
+    for epoch in range(6):
+        bounds = []
+        for rows in torch.randperm(len(grey), generator=generator).split(4):
+            terms = plain.elbo(draw_binary(grey[rows], generator), generator=generator)
+            optimizer.zero_grad()
+            (-terms.elbo.mean()).backward()
+            optimizer.step()
+            bounds += terms.elbo.tolist()
+        assert history.elbo[epoch] == pytest.approx(sum(bounds) / len(grey), rel=1e-4)
+    torch.testing.assert_close(weights(model), weights(plain), rtol=1e-4, atol=1e-5)
+    ours = model.training_state.moments
+    for name, parameter in plain.named_parameters():
+        theirs = optimizer.state[parameter]
+        torch.testing.assert_close(ours[name]["exp_avg"], theirs["exp_avg"], rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(
+            ours[name]["exp_avg_sq"], theirs["exp_avg_sq"], rtol=1e-3, atol=1e-6
+        )
 
 
 def test_beta_decides_how_much_is_spent_on_the_code(x):
