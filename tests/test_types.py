@@ -315,7 +315,12 @@ def test_tables_of_words_and_topics_are_checked():
 
 
 def test_parameters_of_mean_field_are_checked():
-    for bad in ((COUNTS, GAMMA[:1], ZETA), (COUNTS, GAMMA, ZETA[:1]), (COUNTS[:, :2], GAMMA, ZETA)):
+    for bad in (
+        (COUNTS, GAMMA[:1], ZETA),
+        (COUNTS, GAMMA, ZETA[:1]),
+        (COUNTS[:, :2], GAMMA, ZETA),
+        (COUNTS[0], GAMMA, ZETA),
+    ):
         with pytest.raises(ValueError, match=r"must be \(N, D\), \(N, K\), \(K, D\), got"):
             mean_field_bound(*bad, 1, 1)
     for bad in ((COUNTS, -GAMMA, ZETA), (COUNTS, GAMMA, 0 * ZETA), (-COUNTS, GAMMA, ZETA)):

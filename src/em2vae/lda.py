@@ -98,8 +98,8 @@ def _check_mean_field(counts, gamma, zeta, alpha, delta) -> None:
     check_like(counts, gamma, "counts")
     check_like(zeta, gamma, "zeta")
     shapes = [tuple(tensor.shape) for tensor in (counts, gamma, zeta)]
-    (n, d), k = counts.shape, gamma.shape[-1]
-    if shapes != [(n, d), (n, k), (k, d)]:
+    fit = counts.ndim == gamma.ndim == zeta.ndim == 2 and gamma.shape[1] == len(zeta)
+    if not fit or counts.shape != (len(gamma), zeta.shape[1]):
         raise ValueError(f"counts, gamma, zeta must be (N, D), (N, K), (K, D), got {shapes}")
     if not (gamma.min() > 0 and zeta.min() > 0 and counts.min() >= 0):
         raise ValueError("gamma and zeta must be positive, and counts not negative")
