@@ -182,8 +182,8 @@ def _adam(model: nn.Module, learning_rate: float, moments: dict) -> torch.optim.
         if state is None or state["exp_avg"].shape != parameter.shape:
             zero = torch.zeros_like(parameter)
             state = {"step": torch.zeros(()), "exp_avg": zero, "exp_avg_sq": zero.clone()}
-        state = {key: value.to(parameter) for key, value in state.items()}
-        state["step"] = state["step"].float()
+        step = state["step"].to(parameter.device)  # in float32, which counts to 16 million
+        state = {key: value.to(parameter) for key, value in state.items()} | {"step": step}
         moments[name] = optimizer.state[parameter] = state
     return optimizer
 
