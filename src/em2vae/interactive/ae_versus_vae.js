@@ -1,11 +1,10 @@
 import {
   button, bytesOf, decode, digitCanvas, drawDigit, h, interactive, latentMap, seededRandom, select,
-  signed, slider, unpackHalves, unpackNetwork,
+  sentence, signed, slider, unpackHalves, unpackNetwork,
 } from "./shared.js";
 
 const COLUMNS = 5;
 const N_DRAWS = 10;
-const COLUMNS_STYLE = "grid-template-columns: repeat(auto-fit, minmax(min(100%, 15em), 1fr))"; // equal
 const SLIDERS_STYLE = "grid-template-columns: repeat(auto-fit, minmax(min(100%, 12em), 1fr))"; // for long labels
 const CAPTION =
   "Change the scale of the autoencoder's codes: its picture on the walk stays the same, what it makes of " +
@@ -123,7 +122,7 @@ export default interactive(({ model, redraw }) => {
   }
 
   // Draw
-  const said = h("output", { "aria-live": "polite" });
+  const said = sentence();
   const roles = ["Start", "End"];
   const endCanvases = roles.map((role) => digitCanvas(role));
   const endPicture = (canvas, i) =>
@@ -182,7 +181,7 @@ export default interactive(({ model, redraw }) => {
     walked.update(model.get("walked"));
     scaled.update(Math.log10(model.get("scale")));
     const words = at.map(({ digit, distance }, i) => `${sides[i].title}: a ${digit}, at distance ${distance.toFixed(1)}`);
-    said.textContent = `Nearest test digit to the picture at the point. ${words.join("; ")}.`;
+    said.say(`Nearest test digit to the picture at the point. ${words.join("; ")}.`);
   }
 
   const column = (one) =>
@@ -210,8 +209,8 @@ export default interactive(({ model, redraw }) => {
     ],
     content: [
       h("div", { class: "em2vae-sliders", style: SLIDERS_STYLE }, scaled.element, walked.element, ends),
-      said,
-      h("div", { class: "em2vae-body", style: COLUMNS_STYLE }, ...sides.map(column)),
+      said.element,
+      h("div", { class: "em2vae-body em2vae-columns" }, ...sides.map(column)),
     ],
     caption: CAPTION,
     draw,

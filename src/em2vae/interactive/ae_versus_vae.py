@@ -4,9 +4,20 @@ import torch
 import traitlets
 from torch import Tensor, nn
 
-from em2vae.checks import check_data
 from em2vae.figures import DIGIT_COLORS
-from em2vae.interactive.figure import InteractiveFigure, pack_bits, pack_half, pack_network
+from em2vae.interactive.figure import (
+    PIXELS,
+    InteractiveFigure,
+    Number,
+    Numbers,
+    check_images,
+    check_index,
+    check_model,
+    pack_bits,
+    pack_half,
+    pack_labels,
+    pack_network,
+)
 from em2vae.vae import VAE
 
 
@@ -35,10 +46,10 @@ class AeVersusVae(InteractiveFigure):
 
     start = traitlets.Int().tag(sync=True)
     end = traitlets.Int().tag(sync=True)
-    walked = traitlets.Float(0.5, min=0.0, max=1.0).tag(sync=True)
-    scale = traitlets.Float(1.0, min=0.1, max=10.0).tag(sync=True)
-    code = traitlets.List(traitlets.CFloat(), minlen=2, maxlen=2).tag(sync=True)
-    z = traitlets.List(traitlets.CFloat(), minlen=2, maxlen=2).tag(sync=True)
+    walked = Number(0.5, min=0.0, max=1.0).tag(sync=True)
+    scale = Number(1.0, min=0.1, max=10.0).tag(sync=True)
+    code = Numbers([0.0, 0.0], 2).tag(sync=True)
+    z = Numbers([0.0, 0.0], 2).tag(sync=True)
     _decoders = traitlets.List(traitlets.Dict()).tag(sync=True)
     _ae_weights = traitlets.Bytes().tag(sync=True)
     _vae_weights = traitlets.Bytes().tag(sync=True)
@@ -58,17 +69,16 @@ class AeVersusVae(InteractiveFigure):
         start: int = 0,
         end: int = 1,
     ) -> None:
-        check_data(x, 784, binary=True)
-        if len(x) != len(labels):
-            raise ValueError(f"x and labels must match, got {len(x)} and {len(labels)}")
-        if not (0 <= start < len(x) and 0 <= end < len(x)):
-            raise ValueError(f"start and end must lie in 0..{len(x) - 1}, got {start} and {end}")
+        check_images(x, labels, binary=True)
+        check_model(vae, latent_dim=2)
+        ae, ae_weights = pack_network(decoder, 2, PIXELS)
+        vae_decoder, vae_weights = pack_network(vae.decoder, 2, PIXELS)
+        self._n_images = len(x)
+        for name, index in (("start", start), ("end", end)):
+            check_index(name, index, len(x))
         with torch.no_grad():
-            codes = (encoder(x), vae.encode(x).mean)
-        if any(points.shape[-1] != 2 for points in codes):
-            raise ValueError(f"codes must be (N, 2), got {[tuple(c.shape) for c in codes]}")
+            codes = (codes_of(encoder, x), vae.encode(x).mean)
         halfway = [(0.5 * (points[start] + points[end])).tolist() for points in codes]
-        (ae, ae_weights), (vae_decoder, vae_weights) = map(pack_network, (decoder, vae.decoder))
         super().__init__(
             start=start,
             end=end,
@@ -80,5 +90,21 @@ class AeVersusVae(InteractiveFigure):
             _ae_codes=pack_half(codes[0]),
             _vae_codes=pack_half(codes[1]),
             _images=pack_bits(x),
-            _labels=labels.to(torch.uint8).numpy().tobytes(),
+            _labels=pack_labels(labels),
         )
+
+    @traitlets.validate("start", "end")
+    def _check_index(self, proposal) -> int:
+        return check_index(proposal["trait"].name, proposal["value"], self._n_images)
+
+
+def codes_of(encoder: nn.Module, x: Tensor) -> Tensor:
+    """The codes (N, 2) of images x (N, 784); ValueError if the encoder makes something else."""
+    wrong = f"encoder must turn images (N, {PIXELS}) into codes of shape (N, 2)"
+    try:
+        codes = encoder(x)
+    except RuntimeError as error:
+        raise ValueError(f"{wrong}, and fails: {error}") from error
+    if not isinstance(codes, Tensor) or codes.shape != (len(x), 2):
+        raise ValueError(f"{wrong}, got {tuple(getattr(codes, 'shape', ()))}")
+    return codes

@@ -1,6 +1,7 @@
 import {
-  button, bytesOf, checkbox, digitCanvas, drawDigit, encode, forward, h, interactive, largest, latentMap,
-  plot, select, signed, slider, unpackHalves, unpackNetwork,
+  animateSteps, button, bytesOf, checkbox, digitCanvas, drawDigit, encode, forward, frameBudget, h,
+  interactive, largest, latentMap, plot, select, sentence, signed, slider, unpackHalves,
+  unpackNetwork,
 } from "./shared.js";
 
 const SIDE = 112; // of the pad, 4 x 4 points for each pixel
@@ -8,7 +9,6 @@ const PEN = 4.6; // radius in points
 const STEPS = 40; // of one press of Refine
 const RATE = 0.5; // of a step, in widths of q
 const MAX_SHIFT = 6;
-const FRAME_MS = 6; // for work that is spread over frames
 const CAPTION =
   "Draw a digit with a mouse, a finger or a pen, or put a test digit on the pad. The encoder answers at " +
   "once: its q is the dashed ellipse, two standard deviations wide. Refine climbs from there, for this one picture. The squares in the close-up are the true posterior, larger where it is denser.";
@@ -170,8 +170,7 @@ function coarseGrid(decoder, limit) {
   const normalizers = new Float64Array(n * n);
   const blank = new Float64Array(784);
   let done = 0;
-  function advance() {
-    const end = performance.now() + FRAME_MS;
+  function advance(end) {
     for (; done < n * n && performance.now() < end; done++) {
       const part = forward(decoder, [axis[done % n], axis[Math.floor(done / n)]]);
       normalizers[done] = logLikelihood(part, blank);
@@ -202,8 +201,7 @@ function fineGrid(decoder, x, box) {
   const at = (g) => [box[0][0] + (0.5 + (g % sizes[0])) * steps[0], box[1][0] + (0.5 + Math.floor(g / sizes[0])) * steps[1]];
   const logJoint = new Float64Array(total);
   const posterior = { box, at, steps, logJoint, done: 0, logEvidence: null };
-  posterior.advance = () => {
-    const end = performance.now() + FRAME_MS;
+  posterior.advance = (end) => {
     for (; posterior.done < total && performance.now() < end; posterior.done++) {
       const z = at(posterior.done);
       const logPrior = -0.5 * (z[0] ** 2 + z[1] ** 2) - Math.log(2 * Math.PI);
@@ -285,7 +283,7 @@ export default interactive(({ model, root, redraw }) => {
     pen = to;
     lookAndSet();
   };
-  const pad = h("canvas", { width: SIDE, height: SIDE, class: "em2vae-digit em2vae-draggable", role: "img" });
+  const pad = h("canvas", { width: SIDE, height: SIDE, class: "em2vae-digit em2vae-pad", role: "img" });
   pad.addEventListener("pointerdown", (event) => {
     pad.setPointerCapture(event.pointerId);
     if (model.get("digit") >= 0) set({ digit: -1 }); // clears the pad
@@ -311,16 +309,13 @@ export default interactive(({ model, root, redraw }) => {
       curve.push(bound.elbo);
       return --left > 0;
     };
-    const frame = () => {
-      if (refining !== run || !root.isConnected) return;
-      if (!step()) refining = null;
+    const show = (more) => {
+      if (!more) refining = null;
       set(here);
-      if (refining) requestAnimationFrame(frame);
     };
-    if (patient) return frame();
+    if (patient) return animateSteps(step, show, () => refining === run && root.isConnected);
     while (step());
-    refining = null;
-    set(here);
+    show(false);
   }
   const refineButton = button("Refine", refine);
   const picker = select({
@@ -358,15 +353,17 @@ export default interactive(({ model, root, redraw }) => {
   const climb = plot({ palette, x: [0, STEPS], y: [0, 1], xLabel: "steps of refinement", yLabel: "nats", aspect: 1 });
   const seen = digitCanvas("");
   const decoded = digitCanvas("");
-  const said = h("output", { "aria-live": "polite" });
+  const said = sentence();
   const blank = new Float64Array(784);
 
+  const budget = frameBudget();
   /* A part of the posterior, in a frame that has nothing else to do. */
   function advance() {
     if (!x || pen || refining || posterior?.logEvidence != null) return;
-    if (coarse.advance()) {
+    const end = budget();
+    if (coarse.advance(end)) {
       posterior ??= fineGrid(decoder, x, coarse.boxOf(x));
-      posterior.advance();
+      posterior.advance(end);
     }
     redraw();
   }
@@ -438,7 +435,7 @@ export default interactive(({ model, root, redraw }) => {
     const answer = `The encoder's ELBO is ${signed(own.elbo, 1)} nats`;
     const after = steps ? `; after ${steps} steps it is ${signed(curve.at(-1), 1)}` : "";
     const gap = exact == null ? "." : `. log p(x) is ${signed(exact, 1)}: a gap of ${signed(exact - curve.at(-1), 2)} nats is left.`;
-    said.textContent = answer + after + gap;
+    said.say(answer + after + gap);
   }
 
   function draw() {
@@ -477,7 +474,7 @@ export default interactive(({ model, root, redraw }) => {
       start();
       canvas.setAttribute("aria-label", `No ${label} yet`);
     }
-    said.textContent = "The pad is empty. Draw a digit, or choose a test digit.";
+    said.say("The pad is empty. Draw a digit, or choose a test digit.");
   }
   function drawPad() {
     if (painted === grey) return;
@@ -503,7 +500,7 @@ export default interactive(({ model, root, redraw }) => {
         h("div", { class: "em2vae-side" },
           picture(pad, "Draw here"),
           h("div", { class: "em2vae-sliders" }, ...movers.map(({ element }) => element)),
-          said,
+          said.element,
         ),
         h("div", { class: "em2vae-side" },
           map.canvas,

@@ -1,14 +1,22 @@
 """The amortized pad of chapter 09: draw a digit, see q(z|x) at once, refine it."""
 
-import math
-
 import torch
 import traitlets
 from torch import Tensor
 
 from em2vae.data import binarize
 from em2vae.figures import DIGIT_COLORS
-from em2vae.interactive.figure import InteractiveFigure, pack_half, pack_network
+from em2vae.interactive.figure import (
+    PIXELS,
+    InteractiveFigure,
+    Numbers,
+    check_images,
+    check_index,
+    check_model,
+    pack_half,
+    pack_labels,
+    pack_network,
+)
 from em2vae.vae import VAE
 
 SIDE = 112  # of the pad: four by four points for each pixel of an image
@@ -85,8 +93,8 @@ class AmortizedPad(InteractiveFigure):
     digit = traitlets.Int(0).tag(sync=True)
     shift = traitlets.List(traitlets.Int(), [0, 0], minlen=2, maxlen=2).tag(sync=True)
     normalized = traitlets.Bool(True).tag(sync=True)
-    mu = traitlets.List(traitlets.CFloat(), [0.0, 0.0], minlen=2, maxlen=2).tag(sync=True)
-    sigma = traitlets.List(traitlets.CFloat(), [1.0, 1.0], minlen=2, maxlen=2).tag(sync=True)
+    mu = Numbers([0.0, 0.0], 2).tag(sync=True)
+    sigma = Numbers([1.0, 1.0], 2).tag(sync=True)
     _encoder = traitlets.Dict().tag(sync=True)
     _encoder_weights = traitlets.Bytes().tag(sync=True)
     _decoder = traitlets.Dict().tag(sync=True)
@@ -102,14 +110,15 @@ class AmortizedPad(InteractiveFigure):
     def __init__(
         self, vae: VAE, x: Tensor, labels: Tensor, choices: list[int], eps: Tensor, weights: Tensor
     ) -> None:
-        if vae.latent_dim != 2:
-            raise ValueError(f"the pad's map needs latent_dim = 2, got {vae.latent_dim}")
-        if len(x) != len(labels):
-            raise ValueError(f"x and labels must match, got {len(x)} and {len(labels)}")
-        if not choices or not all(0 <= i < len(x) for i in choices):
-            raise ValueError(f"choices must be indices of the {len(x)} images, got {choices}")
-        encoder, encoder_weights = pack_network(vae.encoder)
-        decoder, decoder_weights = pack_network(vae.decoder)
+        check_model(vae, latent_dim=2)
+        check_images(x, labels)
+        if not choices or not all(0 <= i < len(x) and x[i].any() for i in choices):
+            raise ValueError(
+                f"choices must be indices of the {len(x)} images, with ink on each, got {choices}"
+            )
+        check_nodes(eps, weights)
+        encoder, encoder_weights = pack_network(vae.encoder, PIXELS, 4)
+        decoder, decoder_weights = pack_network(vae.decoder, 2, PIXELS)
         with torch.no_grad():
             first = (normalize(x[choices[0]].reshape(28, 28)) > 0.5).reshape(1, 784)
             q_z = vae.encode(first.to(x))
@@ -127,15 +136,12 @@ class AmortizedPad(InteractiveFigure):
             _images=(255 * x[choices]).round().to(torch.uint8).numpy().tobytes(),
             _digits=labels[choices].tolist(),
             _codes=pack_half(codes),
-            _labels=labels[:N_POINTS].to(torch.uint8).numpy().tobytes(),
+            _labels=pack_labels(labels[:N_POINTS]),
         )
 
     @traitlets.validate("digit")
     def _check_digit(self, proposal) -> int:
-        last = self._n_choices - 1
-        if not -1 <= proposal["value"] <= last:
-            raise traitlets.TraitError(f"digit must lie in -1..{last}, got {proposal['value']}")
-        return proposal["value"]
+        return check_index("digit", proposal["value"], self._n_choices, least=-1)
 
     @traitlets.validate("shift")
     def _check_shift(self, proposal) -> list[int]:
@@ -144,10 +150,20 @@ class AmortizedPad(InteractiveFigure):
             raise traitlets.TraitError(f"shift must lie in {limit}, got {proposal['value']}")
         return proposal["value"]
 
-    @traitlets.validate("mu", "sigma")
-    def _check_q(self, proposal) -> list[float]:
-        name, values = proposal["trait"].name, proposal["value"]
-        if not all(map(math.isfinite, values)) or (name == "sigma" and min(values) <= 0):
-            kind = "positive and finite" if name == "sigma" else "finite"
-            raise traitlets.TraitError(f"{name} must hold two {kind} numbers, got {values}")
-        return values
+    @traitlets.validate("sigma")
+    def _check_sigma(self, proposal) -> list[float]:
+        if min(proposal["value"]) <= 0:
+            raise traitlets.TraitError(
+                f"sigma must hold 2 positive numbers, got {proposal['value']}"
+            )
+        return proposal["value"]
+
+
+def check_nodes(eps: Tensor, weights: Tensor) -> None:
+    """ValueError unless eps (S, 2) and weights (S,) average: finite, the weights adding up to 1."""
+    shapes = [tuple(values.shape) for values in (eps, weights)]
+    if eps.ndim != 2 or eps.shape[-1] != 2 or weights.shape != eps.shape[:1] or not len(eps):
+        raise ValueError(f"eps must be (S, 2) and weights (S,), got {shapes[0]} and {shapes[1]}")
+    total = weights.sum().item()
+    if not eps.isfinite().all() or weights.min() < 0 or abs(total - 1) > 1e-3:
+        raise ValueError(f"eps must be finite and weights add up to 1, not to {total:.3g}")

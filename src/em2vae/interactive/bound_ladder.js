@@ -1,9 +1,8 @@
 import {
-  bytesOf, button, counted, digitCanvas, drawDigit, forward, h, interactive, logNormal, plot, plural,
-  seededRandom, signed, slider, unpackHalves, unpackNetwork,
+  button, bytesOf, counted, digitCanvas, drawDigit, forward, frameBudget, h, interactive, logNormal,
+  plot, plural, seededRandom, sentence, signed, slider, unpackHalves, unpackNetwork,
 } from "./shared.js";
 
-const FRAME_MS = 6; // of each frame that may go into drawing z, until all draws are there
 const SPANS = [2, 4, 8, 16, 32, 64, 128]; // of the histogram's axis below log p(x), in nats
 const BINS = 36;
 const CAPTION =
@@ -39,6 +38,7 @@ export default interactive(({ model, redraw }) => {
   const [means, sigmas] = ["_means", "_sigmas"].map((name) => unpackHalves(model.get(name)));
   const bits = bytesOf(model.get("_images"));
   const image = (n) => Float32Array.from({ length: 784 }, (_, i) => (bits[98 * n + (i >> 3)] >> (7 - (i & 7))) & 1);
+  const budget = frameBudget();
   let run = { key: "" }; // the draws for one digit, width and seed
 
   /* log w = log p(x|z) + log p(z) - log q(z), with eps from the stream of draws. */
@@ -61,7 +61,7 @@ export default interactive(({ model, redraw }) => {
       run = { key, digit, x: image(digit), mu: pair(means), sigma, normal, all: new Float64Array(N), done: 0 };
     }
     if (run.done === N) return;
-    const end = performance.now() + FRAME_MS;
+    const end = budget();
     do run.all[run.done++] = logWeight(run);
     while (run.done < N && performance.now() < end);
     run.logWeights = run.all.subarray(0, run.done);
@@ -108,7 +108,7 @@ export default interactive(({ model, redraw }) => {
     xFormat: (power) => counted(2 ** power),
   });
   const shown = digitCanvas("");
-  const said = h("output", { "aria-live": "polite" });
+  const said = sentence();
 
   function drawHistogram(exact, bound) {
     const sorted = run.logWeights.slice().sort();
@@ -168,9 +168,10 @@ export default interactive(({ model, redraw }) => {
     const total = logMeanExp(run.logWeights, 0, N);
     const best = Math.exp(Math.max(...run.logWeights) - total) / N;
     const miss = current.mean - exact;
-    said.textContent =
+    said.say(
       `k = ${counted(k)}: the bound is ${signed(current.mean)} nats, ${Math.abs(miss).toFixed(2)} ${miss < 0 ? "below" : "above"} the exact ` +
-      `${signed(exact)}. Of ${plural(N, "draw")} the best carries ${Math.round(100 * best)} % of the average weight.`;
+      `${signed(exact)}. Of ${plural(N, "draw")} the best carries ${Math.round(100 * best)} % of the average weight.`,
+    );
     histogram.canvas.setAttribute(
       "aria-label",
       `Histogram of ${counted(N)} log weights; the bound at ${signed(current.mean)} nats, the exact log p(x) at ${signed(exact)}`,
@@ -192,7 +193,7 @@ export default interactive(({ model, redraw }) => {
         "div",
         { class: "em2vae-beside" },
         shown,
-        h("div", {}, h("div", { class: "em2vae-sliders" }, size.element, width.element), said),
+        h("div", {}, h("div", { class: "em2vae-sliders" }, size.element, width.element), said.element),
       ),
     ],
     caption: CAPTION,

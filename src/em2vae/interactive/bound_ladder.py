@@ -5,7 +5,17 @@ import traitlets
 from torch import Tensor
 
 from em2vae.bounds import log_marginal_2d
-from em2vae.interactive.figure import InteractiveFigure, pack_bits, pack_half, pack_network
+from em2vae.interactive.figure import (
+    PIXELS,
+    InteractiveFigure,
+    Number,
+    check_images,
+    check_index,
+    check_model,
+    pack_bits,
+    pack_half,
+    pack_network,
+)
 from em2vae.vae import VAE
 
 N_DRAWS = 1024
@@ -33,7 +43,7 @@ class BoundLadder(InteractiveFigure):
     """
 
     n_samples = traitlets.Int(1).tag(sync=True)
-    width = traitlets.CFloat(1.0, min=0.2, max=3.0).tag(sync=True)
+    width = Number(1.0, min=0.2, max=3.0).tag(sync=True)
     digit = traitlets.Int(0).tag(sync=True)
     seed = traitlets.Int(0, min=0).tag(sync=True)
     log_p = traitlets.List(traitlets.Float()).tag(sync=True)
@@ -45,10 +55,12 @@ class BoundLadder(InteractiveFigure):
     _sigmas = traitlets.Bytes().tag(sync=True)
 
     def __init__(self, vae: VAE, x: Tensor, **traits) -> None:
+        check_model(vae, latent_dim=2)
+        check_images(x, binary=True)
         log_p = log_marginal_2d(vae, x)
         with torch.no_grad():
             q_z = vae.encode(x)
-        decoder, decoder_weights = pack_network(vae.decoder)
+        decoder, decoder_weights = pack_network(vae.decoder, 2, PIXELS)
         super().__init__(
             log_p=log_p.tolist(),
             _decoder=decoder,
@@ -59,12 +71,15 @@ class BoundLadder(InteractiveFigure):
             **traits,
         )
 
-    @traitlets.validate("n_samples", "digit")
-    def _check(self, proposal) -> int:
-        name, value = proposal["trait"].name, proposal["value"]
+    @traitlets.validate("n_samples")
+    def _check_n_samples(self, proposal) -> int:
         allowed = [2**n for n in range(N_DRAWS.bit_length())]
-        if name == "digit":
-            allowed = range(len(self.log_p))
-        if value not in allowed:
-            raise traitlets.TraitError(f"{name} must lie in {allowed}, got {value}")
-        return value
+        if proposal["value"] not in allowed:
+            raise traitlets.TraitError(
+                f"n_samples must be a power of two up to {N_DRAWS}, got {proposal['value']}"
+            )
+        return proposal["value"]
+
+    @traitlets.validate("digit")
+    def _check_digit(self, proposal) -> int:
+        return check_index("digit", proposal["value"], len(self.log_p))

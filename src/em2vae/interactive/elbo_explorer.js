@@ -1,4 +1,6 @@
-import { button, h, interactive, logNormal, plot, signed, slider } from "./shared.js";
+import {
+  animateSteps, button, h, interactive, logNormal, plot, sentence, signed, slider,
+} from "./shared.js";
 
 const MEAN = { min: -3, max: 3 };
 const WIDTH = { min: 0.2, max: 2 };
@@ -51,7 +53,7 @@ function uphill(decoder, x, mu, sigma) {
   const gradMu = expect(score) - mu;
   const gradLogSigma = expect((eps) => score(eps) * sigma * eps) - sigma ** 2 + 1;
   return {
-    mu: mu + RATE * sigma ** 2 * gradMu,
+    mu: within(mu + RATE * sigma ** 2 * gradMu, MEAN),
     sigma: within(sigma * Math.exp((RATE / 2) * gradLogSigma), WIDTH),
   };
 }
@@ -94,15 +96,12 @@ export default interactive(({ model, root }) => {
       here = next;
       return moved && ++steps < MAX_STEPS;
     };
-    const frame = () => {
-      if (climbing !== run || !root.isConnected) return;
-      const more = step();
+    const show = (more) => {
       if (!more) climbing = null;
       set(here);
-      if (more) requestAnimationFrame(frame);
-      else draw(); // says where it ended, even if the last step moved nothing
+      if (!more) draw(); // says where it ended, even if the last step moved nothing
     };
-    if (patient) return frame();
+    if (patient) return animateSteps(step, show, () => climbing === run && root.isConnected);
     while (step());
     stopAndSet(here);
   }
@@ -115,11 +114,12 @@ export default interactive(({ model, root }) => {
     xLabel: "latent z",
     yLabel: "density",
     aspect: 1.25,
+    handles: () => [[q().mu, 1 / (q().sigma * Math.sqrt(2 * Math.PI))]],
     onpick: (z, height) =>
       stopAndSet({ mu: within(z, MEAN), sigma: within(1 / (Math.max(height, 1e-3) * Math.sqrt(2 * Math.PI)), WIDTH) }),
   });
-  const bars = plot({ palette, x: [-4, 0], y: [0, 5], xLabel: "nats", yFormat: () => "", aspect: 1.087 });
-  const said = h("output", { "aria-live": "polite" });
+  const bars = plot({ palette, x: [-4, 0], y: [0, 5], xLabel: "nats", yFormat: () => "", aspect: 1.087, minor: true });
+  const said = sentence();
 
   function drawDensities({ mu, sigma }) {
     if (!densities.start()) return;
@@ -173,9 +173,10 @@ export default interactive(({ model, root }) => {
       `Bars: reconstruction ${signed(terms.reconstruction)}, minus KL ${signed(terms.kl)}, plus gap ${signed(terms.gap)}, ` +
         `end at log p(x) ${signed(known.logEvidence)} nats`,
     );
-    said.textContent =
+    said.say(
       `Reconstruction ${signed(terms.reconstruction, 3)} minus KL ${signed(terms.kl, 3)} is the bound, ` +
-      `${signed(terms.elbo, 3)}; plus the gap of ${signed(terms.gap, 3)} it is log p(x) = ${signed(known.logEvidence, 3)} nats.`;
+      `${signed(terms.elbo, 3)}; plus the gap of ${signed(terms.gap, 3)} it is log p(x) = ${signed(known.logEvidence, 3)} nats.`,
+    );
   }
 
   return {
@@ -188,7 +189,7 @@ export default interactive(({ model, root }) => {
     content: [
       h("div", { class: "em2vae-body" }, densities.canvas, bars.canvas),
       h("div", { class: "em2vae-sliders" }, ...Object.values(sliders).map(({ element }) => element)),
-      said,
+      said.element,
     ],
     caption: CAPTION,
     draw,

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from em2vae.figures import LINE_COLORS
-from em2vae.interactive.figure import InteractiveFigure
+from em2vae.interactive.figure import InteractiveFigure, Number
 
 # x | z ~ N(f(z), NOISE^2) with f(z) = OFFSET + sum of scale * tanh(weight * z + bias)
 UNITS = ((1.4, 2.0, -2.0), (-1.0, 2.0, 2.0))
@@ -45,20 +45,17 @@ class ElboExplorer(InteractiveFigure):
     """q(z) = N(mu, sigma^2) over the posterior of a decoder with two tanh units.
 
     Attributes:
-        mu, sigma: the variational parameters of q.
-        x: the observation.
+        mu, sigma: the variational parameters of q, from -3 to 3 and from 0.2 to 2.
+        x: the observation, from -0.5 to 3.
+
+    Raises:
+        traitlets.TraitError: a value outside its range.
     """
 
-    mu = traitlets.CFloat(0.4).tag(sync=True)
-    sigma = traitlets.CFloat(0.8).tag(sync=True)
-    x = traitlets.CFloat(1.5).tag(sync=True)
+    mu = Number(0.4, min=-3, max=3).tag(sync=True)
+    sigma = Number(0.8, min=0.2, max=2).tag(sync=True)
+    x = Number(1.5, min=-0.5, max=3).tag(sync=True)
     _units = traitlets.List([list(unit) for unit in UNITS]).tag(sync=True)
     _offset = traitlets.Float(OFFSET).tag(sync=True)
     _noise = traitlets.Float(NOISE).tag(sync=True)
     _colors = traitlets.List(list(LINE_COLORS)).tag(sync=True)
-
-    @traitlets.validate("sigma")
-    def _positive(self, proposal) -> float:
-        if not proposal["value"] > 0:
-            raise traitlets.TraitError(f"sigma must be positive, got {proposal['value']!r}")
-        return proposal["value"]

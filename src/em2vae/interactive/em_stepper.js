@@ -1,4 +1,6 @@
-import { button, h, interactive, plot, readable, select, signed, slider, themeColor } from "./shared.js";
+import {
+  button, colorsOf, h, interactive, plot, readable, select, sentence, signed, slider,
+} from "./shared.js";
 
 const MAX_COMPONENTS = 5;
 const OPENING = 6; // half steps that the figure has already taken when it appears
@@ -297,6 +299,7 @@ export default interactive(({ model, root, redraw }) => {
     xLabel: "x₁",
     yLabel: "x₂",
     aspect: 1,
+    handles: () => [...theta.means, held()],
     onpick: (px, py, first) => {
       if (first) {
         const nearest = (list) => {
@@ -320,9 +323,10 @@ export default interactive(({ model, root, redraw }) => {
     xLabel: "half steps",
     yLabel: "nats a point",
     aspect: 1.35,
+    minor: true,
     yFormat: (value) => signed(value, curve.range.y[1] - curve.range.y[0] < 0.2 ? 3 : 2),
   });
-  const output = h("output", { "aria-live": "polite" });
+  const output = sentence();
 
   /* The components' colours, mixed as the responsibilities say. */
   function mixed(row, dark) {
@@ -332,7 +336,7 @@ export default interactive(({ model, root, redraw }) => {
   }
   function drawPlane() {
     if (!plane.start()) return;
-    const dark = themeColor(plane.canvas, "--em2vae-dark") === "1";
+    const { dark } = colorsOf(plane.canvas);
     const owners = responsibilities.map((row) => row.indexOf(Math.max(...row)));
     theta.means.forEach((_, k) => {
       const own = owners.flatMap((owner, n) => (owner === k ? [n] : []));
@@ -391,7 +395,7 @@ export default interactive(({ model, root, redraw }) => {
     );
     plane.canvas.setAttribute("aria-label", `${x.length} points and the components ${where.join("; ")}`);
     curve.canvas.setAttribute("aria-label", `Bound (dashed) and log-likelihood (solid) over ${history.length - 1} half steps. ${level}`);
-    if (!running) output.textContent = said + level;
+    if (!running) output.say(said + level);
   }
 
   const legend = h("span", {}, "Solid: log-likelihood. Dashed: bound. Rings: they touch.");
@@ -405,8 +409,8 @@ export default interactive(({ model, root, redraw }) => {
         plane.canvas,
         h("div", { class: "em2vae-side" },
           curve.canvas,
-          h("div", { class: "em2vae-picture" }, legend),
-          output,
+          h("div", { class: "em2vae-picture em2vae-minor" }, legend),
+          output.element,
           ...coordinates.map(({ element }) => element),
           number.element,
         ),

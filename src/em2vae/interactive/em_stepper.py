@@ -1,11 +1,13 @@
 """The EM stepper of chapter 03: points and components to drag, E-step, M-step, and the bound."""
 
+import math
+
 import torch
 import traitlets
 from torch import Tensor
 
 from em2vae.checks import check_positive, check_table
-from em2vae.interactive.figure import InteractiveFigure
+from em2vae.interactive.figure import InteractiveFigure, check_finite
 from em2vae.mixtures import GaussianMixture
 
 MAX_POINTS, MAX_COMPONENTS = 500, 5
@@ -27,6 +29,10 @@ class EmStepper(InteractiveFigure):
         weights, means, covariances: the mixture's parameters, as nested lists.
         history: [bound, log-likelihood] after every half step, nats a point; empty until the
             figure is first shown, when it takes the first three steps.
+
+    Raises:
+        TypeError, ValueError: x is no finite table (N, 2), or holds too few or too many points.
+        traitlets.TraitError: points or parameters of another shape, not finite, or no mixture.
     """
 
     points = traitlets.List(traitlets.List(traitlets.CFloat(), minlen=2, maxlen=2)).tag(sync=True)
@@ -45,6 +51,8 @@ class EmStepper(InteractiveFigure):
         check_positive(n_components=n_components)
         if not n_components <= len(x) <= MAX_POINTS:
             raise ValueError(f"x must hold {n_components} to {MAX_POINTS} points, got {len(x)}")
+        if not 0 < min_variance < math.inf:
+            raise ValueError(f"min_variance must be positive and finite, got {min_variance}")
         model = starting_point(x.double(), n_components, start, min_variance)
         super().__init__(
             points=x.tolist(),
@@ -53,6 +61,28 @@ class EmStepper(InteractiveFigure):
             _min_variance=min_variance,
             **{name: getattr(model, name).tolist() for name in ("weights", "means", "covariances")},
         )
+
+    @traitlets.validate("points", "weights", "means", "covariances", "history")
+    def _check(self, proposal) -> list:
+        name, values = proposal["trait"].name, proposal["value"]
+        if name == "history" and not values:
+            return values
+        K = self.n_components
+        shapes = {"weights": (K,), "means": (K, 2), "covariances": (K, 2, 2)}
+        numbers = check_finite(name, values, shapes.get(name, (None, 2)))
+        if name == "points" and not K <= len(values) <= MAX_POINTS:
+            raise traitlets.TraitError(
+                f"points must hold {K} to {MAX_POINTS} pairs, got {len(values)}"
+            )
+        if name == "weights" and (numbers.min() < 0 or abs(numbers.sum() - 1) > 1e-6):
+            raise traitlets.TraitError(
+                f"weights must not be negative and add up to 1, got {values}"
+            )
+        if name == "covariances" and not (numbers == numbers.mT).all():
+            raise traitlets.TraitError(f"covariances must be symmetric, got {values}")
+        if name == "covariances" and torch.linalg.eigvalsh(numbers).min() <= 0:
+            raise traitlets.TraitError(f"covariances must be positive definite, got {values}")
+        return values
 
     @property
     def x(self) -> Tensor:

@@ -1,5 +1,11 @@
-"""What every interactive figure shares: the bundle of its JavaScript, and packed arrays."""
+"""What every interactive figure shares: the bundle of its JavaScript, packed arrays, and checks.
 
+shared.js draws images of 28x28 pixels and digits in ten colours, and the figures' modules assume
+sizes and ranges of their own. Whatever they assume is refused here, by name, when it does not hold:
+data by the check_... functions, traits by Number, Numbers and Index.
+"""
+
+import math
 import re
 import sys
 import zlib
@@ -7,12 +13,16 @@ from pathlib import Path
 
 import anywidget
 import numpy as np
+import torch
 import traitlets
 from torch import Tensor, nn
 
-from em2vae.figures import LINE_COLORS
+from em2vae.checks import check_data
+from em2vae.figures import DIGIT_COLORS, LINE_COLORS
 
 HERE = Path(__file__).parent
+SIDE = 28  # of an image, in pixels
+PIXELS = SIDE * SIDE
 ACTIVATIONS = {nn.ReLU: "relu", nn.Tanh: "tanh", nn.SiLU: "silu"}
 
 
@@ -45,27 +55,164 @@ def bundle(source: Path) -> str:
     return re.sub(r"^export (?!default)", "", shared, flags=re.MULTILINE) + "\n" + own
 
 
-def pack_network(network: nn.Module) -> tuple[dict, bytes]:
+class Number(traitlets.CFloat):
+    """A finite number, from `min` to `max` where these are given."""
+
+    def validate(self, obj, value) -> float:
+        value = super().validate(obj, value)
+        if not math.isfinite(value):
+            raise traitlets.TraitError(f"{self.name} must be a finite number, got {value}")
+        return value
+
+
+class Numbers(traitlets.List):
+    """`count` finite numbers from `low` to `high`: a list, a tuple, a tensor or an array.
+
+    `count` may be the name of the figure's attribute that holds it.
+    """
+
+    def __init__(self, default=(), count=2, low=-math.inf, high=math.inf) -> None:
+        self.count, self.low, self.high = count, low, high
+        super().__init__(traitlets.CFloat(), list(default))
+
+    def validate(self, obj, value) -> list[float]:
+        value = value.tolist() if hasattr(value, "tolist") else value
+        count = getattr(obj, self.count) if isinstance(self.count, str) else self.count
+        span = "" if math.isinf(self.high) else f" from {self.low:g} to {self.high:g}"
+        wrong = traitlets.TraitError(
+            f"{self.name} must hold {count} finite numbers{span}, got {value!r}"
+        )
+        try:
+            numbers = super().validate(obj, value)
+        except traitlets.TraitError:
+            raise wrong from None
+        if len(numbers) != count or not all(
+            math.isfinite(number) and self.low <= number <= self.high for number in numbers
+        ):
+            raise wrong
+        return numbers
+
+
+def check_index(name: str, index: int, count: int, least: int = 0) -> int:
+    """The index; TraitError if it does not lie in least..count - 1."""
+    if not least <= index < count:
+        raise traitlets.TraitError(f"{name} must lie in {least}..{count - 1}, got {index}")
+    return index
+
+
+def check_images(x: Tensor, labels: Tensor | None = None, binary: bool = False) -> None:
+    """Raise unless x holds images that the browser can draw, and labels their digits.
+
+    Args:
+        x: expected: a float tensor (N, 784) in [0, 1], or in {0, 1} if `binary`; N > 0.
+        labels: expected: an integer tensor (N,) of digits 0 to 9.
+
+    Raises:
+        TypeError, ValueError: what was expected, what came, and how to get there.
+    """
+    check_width(x)
+    check_data(x, PIXELS, binary=binary)
+    if labels is not None:
+        check_labels(labels, len(x))
+
+
+def check_width(x: Tensor) -> None:
+    """ValueError unless x is a table of 28x28 images: (N, 784), N > 0."""
+    if isinstance(x, Tensor) and (x.ndim != 2 or x.shape[-1] != PIXELS):
+        raise ValueError(
+            f"x must have shape (N, {PIXELS}), got {tuple(x.shape)}: the browser draws grey images "
+            f"of {SIDE}x{SIDE} pixels, one a row. Make colours grey (x.mean over the channels), "
+            f"resize (torch.nn.functional.interpolate) and flatten (x.flatten(1))"
+        )
+
+
+def check_labels(labels: Tensor, count: int) -> None:
+    """Raise unless labels is an integer tensor (count,) of digits 0 to 9."""
+    highest = len(DIGIT_COLORS) - 1
+    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.dtype == torch.bool:
+        kind = getattr(labels, "dtype", type(labels).__name__)
+        raise TypeError(f"labels must be an integer tensor of digits 0..{highest}, got {kind}")
+    if labels.shape != (count,):
+        got = len(labels) if labels.ndim == 1 else f"shape {tuple(labels.shape)}"
+        raise ValueError(f"x and labels must match, got {count} and {got}")
+    low, high = labels.min().item(), labels.max().item()
+    if low < 0 or high > highest:
+        raise ValueError(
+            f"labels must lie in 0..{highest}, a colour for each, but they span {low}..{high}: "
+            f"number the classes from 0 and show at most {highest + 1} of them"
+        )
+
+
+def check_model(vae: nn.Module, latent_dim: int | None = None) -> None:
+    """Raise unless vae models 28x28 images in `latent_dim` dimensions, or in 2 or more."""
+    sizes = [getattr(vae, name, None) for name in ("data_dim", "latent_dim")]
+    if not all(isinstance(size, int) for size in sizes):
+        raise TypeError(f"vae must be an em2vae.VAE, got {type(vae).__name__}")
+    if sizes[0] != PIXELS:
+        raise ValueError(
+            f"vae must have data_dim = {PIXELS}, got {sizes[0]}: the browser draws images of "
+            f"{SIDE}x{SIDE} pixels. Train on images of this size"
+        )
+    if latent_dim and sizes[1] != latent_dim:
+        raise ValueError(f"vae must have latent_dim = {latent_dim}, got {sizes[1]}: a map is flat")
+    if sizes[1] < 2:
+        raise ValueError(f"vae must have latent_dim of at least 2, got {sizes[1]}: a map is flat")
+
+
+def check_finite(name: str, values, shape: tuple[int | None, ...]) -> Tensor:
+    """The nested lists as a float64 tensor; TraitError unless they are finite and of that shape.
+
+    None in `shape` stands for any size of at least one.
+    """
+    try:
+        tensor = torch.tensor(values, dtype=torch.double)
+    except (TypeError, ValueError):
+        tensor = torch.tensor(math.nan)
+    fits = len(shape) == tensor.ndim and all(
+        size == (wanted or size) for size, wanted in zip(tensor.shape, shape, strict=True)
+    )
+    if not fits or not tensor.numel() or not tensor.isfinite().all():
+        sizes = ", ".join("N" if size is None else str(size) for size in shape)
+        raise traitlets.TraitError(
+            f"{name} must be finite numbers of shape ({sizes}), got {values}"
+        )
+    return tensor
+
+
+def pack_labels(labels: Tensor) -> bytes:
+    """Checked labels (N,) as a byte each."""
+    return labels.cpu().to(torch.uint8).numpy().tobytes()
+
+
+def pack_network(network: nn.Module, inputs: int, outputs: int) -> tuple[dict, bytes]:
     """Linear layers and activations, in order, as an architecture and its float16 weights.
+
+    Args:
+        network: takes `inputs` numbers and gives `outputs`.
 
     Returns:
         {"layers": [{"inputs", "outputs", "activation"}, ...], "crc32"} and the bytes: for each
         layer its weight (outputs, inputs), row by row, and its bias (outputs,).
 
     Raises:
-        ValueError: an activation that the browser cannot compute, or a weight beyond float16.
+        ValueError: a layer that the browser cannot compute, sizes that do not fit together, or a
+            weight beyond float16.
     """
     layers, parts = [], []
     for module in network.modules():
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.Linear) and module.bias is not None:
             size = {"inputs": module.in_features, "outputs": module.out_features}
             layers.append({**size, "activation": "identity"})
             parts += [pack_half(module.weight), pack_half(module.bias)]
-        elif type(module) in ACTIVATIONS:
+        elif type(module) in ACTIVATIONS and layers:
             layers[-1]["activation"] = ACTIVATIONS[type(module)]
         elif not list(module.children()):
             known = ", ".join(kind.__name__ for kind in ACTIVATIONS)
-            raise ValueError(f"the browser computes Linear, {known}, not {type(module).__name__}")
+            raise ValueError(f"the browser computes Linear (with bias), then {known}, not {module}")
+    sizes = [inputs, *(layer["outputs"] for layer in layers)]
+    if [layer["inputs"] for layer in layers] != sizes[:-1] or sizes[-1] != outputs:
+        found = [(layer["inputs"], layer["outputs"]) for layer in layers]
+        raise ValueError(f"network must lead from {inputs} to {outputs} numbers, got {found}")
     weights = b"".join(parts)
     return {"layers": layers, "crc32": zlib.crc32(weights)}, weights
 
@@ -73,9 +220,11 @@ def pack_network(network: nn.Module) -> tuple[dict, bytes]:
 def pack_half(values: Tensor) -> bytes:
     """Values as little-endian float16, row by row; ValueError if one does not fit."""
     with np.errstate(over="ignore"):
-        half = values.detach().cpu().numpy().astype("<f2")
+        half = values.detach().cpu().double().numpy().astype("<f2")
     if not np.isfinite(half).all():
-        raise ValueError("values must be finite and below 65,504 in size to travel as float16")
+        raise ValueError(
+            "weights, codes and images must be finite and below 65,504 in size to travel as float16"
+        )
     return half.tobytes()
 
 

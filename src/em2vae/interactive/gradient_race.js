@@ -1,4 +1,4 @@
-import { button, h, interactive, plot, seededRandom, signed, slider } from "./shared.js";
+import { button, h, interactive, plot, seededRandom, sentence, signed, slider } from "./shared.js";
 
 const MS_PER_STEP = 80;
 const TRIALS = 300; // estimates in each histogram
@@ -145,10 +145,10 @@ export default interactive(({ model }) => {
   const palette = model.get("_palette");
   const plane = plot({ palette, x: [-1, 2.2], y: [-1, 2.2], xLabel: "mean μ₁", yLabel: "mean μ₂", aspect: 1 });
   const ridges = plot({
-    palette, x: [-NARROWEST, NARROWEST], y: [0, 3.05], xLabel: "error of the slope along μ₁", aspect: 1.1,
+    palette, x: [-NARROWEST, NARROWEST], y: [0, 3.05], xLabel: "error of the slope along μ₁", aspect: 1.1, minor: true,
     xFormat: (value) => signed(value, 0), yFormat: () => "",
   });
-  const words = h("output", { "aria-live": "polite" });
+  const words = sentence();
 
   function drawPlane(paths) {
     if (!plane.start()) return;
@@ -197,9 +197,10 @@ export default interactive(({ model }) => {
     const list = (values) => RACERS.map(({ name }, racer) => `${name} ${values[racer]}`).join(", ");
     const heights = list(paths.map((path) => said(excess(path.at(-1)))));
     const spreads = list(errors.map(({ spread }) => said(spread)));
-    words.textContent =
+    words.say(
       `After ${step} ${step === 1 ? "step" : "steps"} of size ${rate.toFixed(2)} with ${S} draws each, the objective is above its lowest value by: ${heights}. ` +
-      `Typical error of one slope there: ${spreads}.`;
+      `Typical error of one slope there: ${spreads}.`,
+    );
     plane.canvas.setAttribute(
       "aria-label",
       `Paths of the three descents over the means of two latent variables, from 0, 0 towards 1, 1. Height left after ${step} steps: ${heights}`,
@@ -210,7 +211,7 @@ export default interactive(({ model }) => {
   return {
     buttons,
     content: [
-      h("div", { class: "em2vae-body" }, plane.canvas, h("div", { class: "em2vae-side" }, ridges.canvas, words)),
+      h("div", { class: "em2vae-body" }, plane.canvas, h("div", { class: "em2vae-side" }, ridges.canvas, words.element)),
       h("div", { class: "em2vae-sliders" }, ...Object.values(controls).map(({ element }) => element)),
     ],
     caption: CAPTION,

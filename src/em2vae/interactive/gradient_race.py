@@ -2,7 +2,7 @@
 
 import traitlets
 
-from em2vae.interactive.figure import InteractiveFigure
+from em2vae.interactive.figure import InteractiveFigure, Number
 
 LIMITS = {"step": 60, "n_samples": 16, "n_latents": 16, "step_size": 0.1}
 
@@ -28,6 +28,6 @@ class GradientRace(InteractiveFigure):
     step = traitlets.CInt(40, min=0, max=LIMITS["step"]).tag(sync=True)
     n_samples = traitlets.CInt(4, min=2, max=LIMITS["n_samples"]).tag(sync=True)
     n_latents = traitlets.CInt(4, min=2, max=LIMITS["n_latents"]).tag(sync=True)
-    step_size = traitlets.CFloat(0.05, min=0.01, max=LIMITS["step_size"]).tag(sync=True)
+    step_size = Number(0.05, min=0.01, max=LIMITS["step_size"]).tag(sync=True)
     seed = traitlets.CInt(0, min=0).tag(sync=True)
     _limits = traitlets.Dict(LIMITS).tag(sync=True)

@@ -1,4 +1,4 @@
-import { button, h, interactive, plot, seededRandom, signed, slider } from "./shared.js";
+import { button, h, interactive, plot, seededRandom, sentence, signed, slider } from "./shared.js";
 
 const DOTS = 400; // draws that are shown
 const DRAWS = 32768; // draws that bias and spread are computed from
@@ -152,9 +152,9 @@ export default interactive(({ model }) => {
     const shares = [1 - x - middle / 2, middle, x - middle / 2];
     set({ weights: shares.map((share) => Math.max(lightest, Math.min(heaviest, share))) });
   }
-  const triangle = plot({ palette, x: [-0.1, 1.1], y: [-0.1, 1.0], axes: false, aspect: 1.04, onpick: pick });
-  const bars = plot({ palette, x: [0, 2], y: [0, 4], xLabel: "distance from the exact gradient", yFormat: () => "", aspect: 1.15 });
-  const said = h("output", { "aria-live": "polite" });
+  const triangle = plot({ palette, x: [-0.1, 1.1], y: [-0.1, 1.0], axes: false, aspect: 1.04, onpick: pick, handles: () => [[0, 1].map((axis) => at(probabilities(), 0, axis))] });
+  const bars = plot({ palette, x: [0, 2], y: [0, 4], xLabel: "distance from the exact gradient", yFormat: () => "", aspect: 1.15, minor: true });
+  const said = sentence();
 
   const at = (z, i, axis) => CORNERS.reduce((total, corner, c) => total + z[i + c] * corner[axis], 0);
   function drawTriangle(p, z) {
@@ -213,13 +213,13 @@ export default interactive(({ model }) => {
     );
     const numbers = rows.map(({ name, bias, spread }) => `${name} bias ${shown(bias)}, spread ${shown(spread)}`).join("; ");
     bars.canvas.setAttribute("aria-label", `Bars: ${numbers}`);
-    said.textContent = describe(shares, percent(p), rows, length, model.get("n_samples"));
+    said.say(describe(shares, percent(p), rows, length, model.get("n_samples")));
   }
 
   return {
     buttons: [button("New noise", () => set({ seed: model.get("seed") + 1 })), button("Start again", () => set(start))],
     content: [
-      h("div", { class: "em2vae-body" }, triangle.canvas, h("div", { class: "em2vae-side" }, bars.canvas, said)),
+      h("div", { class: "em2vae-body" }, triangle.canvas, h("div", { class: "em2vae-side" }, bars.canvas, said.element)),
       h("div", { class: "em2vae-sliders", style: "grid-template-columns: 3fr 2fr" }, temperature.element, samples.element),
       h("div", { class: "em2vae-sliders", style: "grid-template-columns: repeat(3, 1fr)" }, ...weights.map(({ element }) => element)),
     ],

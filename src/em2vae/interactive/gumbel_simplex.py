@@ -1,10 +1,8 @@
 """The Gumbel-simplex figure of chapter 08: relaxed draws, and what they cost a gradient."""
 
-import math
-
 import traitlets
 
-from em2vae.interactive.figure import InteractiveFigure
+from em2vae.interactive.figure import InteractiveFigure, Number, Numbers
 
 WEIGHTS, TEMPERATURES, MAX_SAMPLES = (0.05, 1.0), (0.125, 4.0), 256
 VALUES = (-1.0, 0.0, 1.0)  # v: the objective is (v . z - 1)^2
@@ -24,20 +22,11 @@ class GumbelSimplex(InteractiveFigure):
         traitlets.TraitError: a value outside its range.
     """
 
-    weights = traitlets.List(traitlets.CFloat(), [0.5, 0.3, 0.2], minlen=3, maxlen=3).tag(sync=True)
-    temperature = traitlets.CFloat(0.5, min=TEMPERATURES[0], max=TEMPERATURES[1]).tag(sync=True)
+    weights = Numbers([0.5, 0.3, 0.2], 3, *WEIGHTS).tag(sync=True)
+    temperature = Number(0.5, min=TEMPERATURES[0], max=TEMPERATURES[1]).tag(sync=True)
     n_samples = traitlets.CInt(1, min=1, max=MAX_SAMPLES).tag(sync=True)
     seed = traitlets.CInt(0).tag(sync=True)
     _values = traitlets.List(list(VALUES)).tag(sync=True)
     _limits = traitlets.Dict(
         {"weights": WEIGHTS, "temperature": TEMPERATURES, "n_samples": MAX_SAMPLES}
     ).tag(sync=True)
-
-    @traitlets.validate("weights")
-    def _check_weights(self, proposal) -> list[float]:
-        low, high = WEIGHTS
-        if not all(math.isfinite(w) and low <= w <= high for w in proposal["value"]):
-            raise traitlets.TraitError(
-                f"weights must lie between {low} and {high}, got {proposal['value']}"
-            )
-        return proposal["value"]

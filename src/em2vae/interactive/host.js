@@ -38,9 +38,32 @@
   function load(source) {
     if (!modules.has(source)) {
       const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
-      modules.set(source, import(url));
+      modules.set(source, import(url).catch((error) => loadInline(source, error)));
     }
     return modules.get(source);
+  }
+
+  // A page may come with a Content-Security-Policy that refuses modules from a Blob URL. Many such
+  // policies allow inline scripts; then the module is one, and hands its figure over in an event.
+  const POLICY =
+    "this page's Content-Security-Policy allows neither scripts from blob: addresses nor inline scripts. It " +
+    "starts where the policy's script-src holds blob:, and in a downloaded copy of the book";
+  let inlined = 0;
+  function loadInline(source, error) {
+    if (!(error instanceof TypeError)) throw error; // the module came, and is faulty
+    const name = `em2vae-module-${inlined++}`;
+    const script = document.createElement("script");
+    script.type = "module";
+    const own = source.replace(/^export default /m, "const em2vaeFigure = ");
+    script.textContent = `${own}\ndocument.dispatchEvent(new CustomEvent("${name}", { detail: em2vaeFigure }));`;
+    return new Promise((resolve, reject) => {
+      document.addEventListener(name, ({ detail }) => resolve({ default: detail }), { once: true });
+      document.addEventListener("securitypolicyviolation", ({ blockedURI }) => {
+        if (blockedURI === "inline") reject(new Error(POLICY));
+      });
+      setTimeout(reject, 3000, error); // no policy is the cause
+      document.head.append(script);
+    });
   }
 
   const styles = new Set();

@@ -1,4 +1,4 @@
-import { button, h, interactive, plot, select, signed, slider } from "./shared.js";
+import { button, h, interactive, plot, select, sentence, signed, slider } from "./shared.js";
 
 const CURVES = {
   log: { label: "logarithm", of: "logarithm", f: Math.log, slope: (m) => 1 / m, y: [-2.2, 2.4] },
@@ -60,7 +60,12 @@ export default interactive(({ model }) => {
     yLabel: "f(x)",
     aspect: 1.15,
     onpick: pick,
+    handles,
   });
+  function handles() {
+    const { xs, ys, mean, ofMean } = heights();
+    return [...xs.map((x, i) => [x, ys[i]]), [mean, ofMean]];
+  }
   function nearest(x, y) {
     const { xs, ys, mean, ofMean, ofValues } = heights();
     const across = right - left;
@@ -112,7 +117,7 @@ export default interactive(({ model }) => {
   const sliders = h("div", { class: "em2vae-sliders" }, ...pairs);
 
   // Draw
-  const said = h("output", { "aria-live": "polite" });
+  const said = sentence();
   const grid = Array.from({ length: 201 }, (_, i) => 0.05 + (i * (right + 0.15)) / 200);
 
   function draw() {
@@ -126,9 +131,10 @@ export default interactive(({ model }) => {
     meanPlace.input.max = (mean + right - Math.max(...xs)).toFixed(2);
     meanPlace.update(mean);
     const gap = ofMean - ofValues;
-    said.textContent =
+    said.say(
       `The mean is ${signed(mean)}. Its ${key === "line" ? "height on the line" : of} is ${signed(ofMean)}; ` +
-      `the mean of the three ${key === "line" ? "heights" : `${of}s`} is ${signed(ofValues)}. Gap: ${Math.abs(gap).toFixed(3)}.`;
+      `the mean of the three ${key === "line" ? "heights" : `${of}s`} is ${signed(ofValues)}. Gap: ${Math.abs(gap).toFixed(3)}.`,
+    );
     axes.canvas.setAttribute(
       "aria-label",
       `The ${of} with points at ${xs.map((x, i) => `${signed(x)} (${Math.round(100 * shares[i])} %)`).join(", ")}. ` +
@@ -168,7 +174,7 @@ export default interactive(({ model }) => {
         "div",
         { class: "em2vae-body" },
         axes.canvas,
-        h("div", { class: "em2vae-side" }, said, curve.element, meanPlace.element, sliders),
+        h("div", { class: "em2vae-side" }, said.element, curve.element, meanPlace.element, sliders),
       ),
     ],
     caption: CAPTION,

@@ -1,4 +1,6 @@
-import { button, h, interactive, logNormal, plot, signed, slider } from "./shared.js";
+import {
+  animateSteps, button, h, interactive, logNormal, plot, sentence, signed, slider,
+} from "./shared.js";
 
 const LIMIT = 7; // the plots show z from -7 to 7
 const RANGES = { mean: [-5, 5], width: [0.2, 4], separation: [0, 6] };
@@ -125,15 +127,18 @@ export default interactive(({ model }) => {
   function descendTo(divergence) {
     const run = (running = {});
     const atOnce = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    const frame = () => {
-      if (running !== run) return;
-      const { p, q } = state();
-      let next = descend(divergence, p, q, atOnce ? 0.5 : 0.25);
-      for (let last = next; atOnce && last; last = descend(divergence, p, last, 0.5)) next = last;
-      if (next) set(next);
-      if (next && !atOnce) requestAnimationFrame(frame);
-    };
-    frame();
+    const step = (q, rate) => descend(divergence, state().p, q, rate);
+    let { q } = state();
+    if (!atOnce) {
+      const lower = () => {
+        const next = step(q, 0.25);
+        q = next ?? q;
+        return next !== null;
+      };
+      return animateSteps(lower, () => set(q), () => running === run);
+    }
+    for (let next = q; next; next = step(next, 0.5)) q = next;
+    set(q);
   }
 
   // Draw
@@ -150,14 +155,18 @@ export default interactive(({ model }) => {
     }
     move(dragged, dragged === "mean" ? x : Math.abs(x - q.mean));
   }
+  function handles() {
+    const { mean, width } = state().q;
+    return [mean, mean + width].map((z) => [z, Math.exp(logNormal(z, mean, width))]);
+  }
   const x = [-LIMIT, LIMIT];
-  const densities = plot({ palette, x, y: [0, 0.7], xLabel: "z", yLabel: "density", aspect: 1.15, onpick: pick });
+  const densities = plot({ palette, x, y: [0, 0.7], xLabel: "z", yLabel: "density", aspect: 1.15, onpick: pick, handles });
   const integrand = (yLabel) => plot({ palette, x, y: [-0.5, 1], xLabel: "z", yLabel, aspect: 2 });
   const integrands = {
     forward: { plot: integrand("p log (p / q)"), text: h("strong", {}) },
     reverse: { plot: integrand("q log (q / p)"), text: h("strong", {}) },
   };
-  const said = h("output", { "aria-live": "polite" });
+  const said = sentence();
 
   function drawDensities(logP, logQ, q) {
     const peak = Math.exp(logNormal(0, 0, q.width));
@@ -205,12 +214,13 @@ export default interactive(({ model }) => {
       ? `bumps at ${shown(-separation / 2)} and ${shown(separation / 2)}, holding ${shown(1 - right)} and ${shown(right)} of its mass`
       : "one bump at 0";
     densities.canvas.setAttribute("aria-label", `Densities: the target p has ${bumps}; ${normal}`);
-    said.textContent =
+    said.say(
       `p has ${bumps}; ${normal}. Forward divergence, from p to q: ${shown(totals.forward)} nats. ` +
-      `Reverse divergence, from q to p: ${shown(totals.reverse)} nats.`;
+      `Reverse divergence, from q to p: ${shown(totals.reverse)} nats.`,
+    );
   }
 
-  const panel = (canvas, text) => h("div", { class: "em2vae-picture" }, text, canvas);
+  const panel = (canvas, text) => h("div", { class: "em2vae-picture em2vae-minor" }, text, canvas);
   return {
     buttons: [
       button("To the forward optimum", () => descendTo(forwardKL)),
@@ -224,7 +234,7 @@ export default interactive(({ model }) => {
       h(
         "div",
         { class: "em2vae-body" },
-        h("div", { class: "em2vae-side" }, densities.canvas, said),
+        h("div", { class: "em2vae-side" }, densities.canvas, said.element),
         h("div", { class: "em2vae-side" }, ...Object.values(integrands).map((s) => panel(s.plot.canvas, s.text))),
       ),
       h("div", { class: "em2vae-sliders" }, ...Object.values(sliders).map((s) => s.element)),

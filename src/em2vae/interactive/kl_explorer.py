@@ -2,7 +2,7 @@
 
 import traitlets
 
-from em2vae.interactive.figure import InteractiveFigure
+from em2vae.interactive.figure import InteractiveFigure, Number
 
 WEIGHT = 0.7  # of the right bump
 SCALE = 0.6  # standard deviation of both
@@ -19,8 +19,8 @@ class KLExplorer(InteractiveFigure):
         traitlets.TraitError: a value outside the range of its slider.
     """
 
-    mean = traitlets.CFloat(2.0, min=-5, max=5).tag(sync=True)
-    width = traitlets.CFloat(0.6, min=0.2, max=4).tag(sync=True)
-    separation = traitlets.CFloat(4.0, min=0, max=6).tag(sync=True)
+    mean = Number(2.0, min=-5, max=5).tag(sync=True)
+    width = Number(0.6, min=0.2, max=4).tag(sync=True)
+    separation = Number(4.0, min=0, max=6).tag(sync=True)
     _weight = traitlets.Float(WEIGHT).tag(sync=True)
     _scale = traitlets.Float(SCALE).tag(sync=True)

@@ -1,6 +1,6 @@
 import {
-  button, bytesOf, decode, digitCanvas, drawDigit, encode, h, interactive, largest,
-  latentMap, select, signed, slider, subscript, unpackHalves, unpackNetwork,
+  button, bytesOf, decode, digitCanvas, drawDigit, encode, h, interactive, largest, latentMap,
+  select, sentence, signed, slider, subscript, unpackHalves, unpackNetwork,
 } from "./shared.js";
 
 const INTERPOLATION_MS = 2000;
@@ -109,7 +109,7 @@ export default interactive(({ model, redraw }) => {
   const axisSelects = ["Across", "Up"].map((label, axis) =>
     select({
       label,
-      options: active.map((k) => [String(k), name(k)]),
+      options: [...new Set([...active, ...axes])].map((k) => [String(k), name(k)]),
       value: String(axes[axis]),
       onchange: (k) => {
         if (axes[1 - axis] === Number(k)) axes[1 - axis] = axes[axis]; // never twice the same
@@ -130,7 +130,7 @@ export default interactive(({ model, redraw }) => {
   const original = picture("Original");
   const decoded = picture("Decoded from z");
   const target = picture("Target");
-  const said = h("output", { "aria-live": "polite" });
+  const said = sentence();
   const axisValues = (axis) => Float32Array.from(labels, (_, n) => codes[n * K + axes[axis]]);
 
   function drawDigitOrNone({ canvas, text, element }, role, n) {
@@ -171,7 +171,7 @@ export default interactive(({ model, redraw }) => {
       "aria-label",
       `Map of ${labels.length} test digits by ${name(axes[0])} and ${name(axes[1])}, point at ${point}`,
     );
-    said.textContent = `At ${point}${K > 2 ? ` (and ${K - 2} more)` : ""} the nearest test digit is a ${near}.`;
+    said.say(`At ${point}${K > 2 ? ` (and ${K - 2} more)` : ""} the nearest test digit is a ${near}.`);
   }
 
   model.on("change:digit", () => showDigit(model.get("digit")));
@@ -194,7 +194,7 @@ export default interactive(({ model, redraw }) => {
           { class: "em2vae-side" },
           h("div", { class: "em2vae-pictures" }, decoded.element, original.element, target.element),
           walked.element,
-          said,
+          said.element,
           K > 2 ? "" : sliderGrid,
         ),
       ),

@@ -1,14 +1,23 @@
 """The latent explorer of chapter 12: slide z, see p(x|z); show an image, see q(z|x)."""
 
-import math
-
 import torch
 import traitlets
 from torch import Tensor
 
 from em2vae.data import binarize
 from em2vae.figures import DIGIT_COLORS
-from em2vae.interactive.figure import InteractiveFigure, pack_bits, pack_half, pack_network
+from em2vae.interactive.figure import (
+    PIXELS,
+    InteractiveFigure,
+    Numbers,
+    check_images,
+    check_index,
+    check_model,
+    pack_bits,
+    pack_half,
+    pack_labels,
+    pack_network,
+)
 from em2vae.vae import VAE
 
 ACTIVE_KL = 0.1  # nats; a dimension that carries less hardly moves the picture
@@ -29,10 +38,11 @@ class LatentExplorer(InteractiveFigure):
         kl: mean KL of each active dimension over x, in nats (chapter 12).
 
     Raises:
-        ValueError: labels do not match x, or the images are not what the VAE takes.
+        TypeError, ValueError: the VAE's latent_dim is 1, the images are not 28x28, or the labels
+            are not their digits.
     """
 
-    z = traitlets.List(traitlets.CFloat()).tag(sync=True)
+    z = Numbers(count="_latent_dim").tag(sync=True)
     digit = traitlets.Int(0).tag(sync=True)
     active = traitlets.List(traitlets.Int()).tag(sync=True)
     kl = traitlets.List(traitlets.Float()).tag(sync=True)
@@ -46,18 +56,19 @@ class LatentExplorer(InteractiveFigure):
     _colors = traitlets.List(list(DIGIT_COLORS)).tag(sync=True)
 
     def __init__(self, vae: VAE, x: Tensor, labels: Tensor, digit: int = 0) -> None:
-        if len(x) != len(labels):
-            raise ValueError(f"x and labels must match, got {len(x)} and {len(labels)}")
+        check_model(vae)
+        check_images(x, labels)
+        check_index("digit", digit, len(x), least=-1)
         x = binarize(x)
         with torch.no_grad():
             q_z = vae.encode(x)
             kl = latent_kl(q_z)
-        self._means = q_z.mean
+        self._means, self._latent_dim = q_z.mean, vae.latent_dim
         order = [k for k in kl.argsort(descending=True).tolist() if kl[k] > ACTIVE_KL]
-        decoder, decoder_weights = pack_network(vae.decoder)
-        encoder, encoder_weights = pack_network(vae.encoder)
+        decoder, decoder_weights = pack_network(vae.decoder, vae.latent_dim, PIXELS)
+        encoder, encoder_weights = pack_network(vae.encoder, PIXELS, 2 * vae.latent_dim)
         super().__init__(
-            z=q_z.mean[digit].tolist(),
+            z=q_z.mean[digit].tolist() if digit >= 0 else [0.0] * vae.latent_dim,
             digit=digit,
             active=order or [0],
             kl=[kl[k].item() for k in order or [0]],
@@ -66,24 +77,13 @@ class LatentExplorer(InteractiveFigure):
             _encoder=encoder,
             _encoder_weights=encoder_weights,
             _images=pack_bits(x),
-            _labels=labels.to(torch.uint8).numpy().tobytes(),
+            _labels=pack_labels(labels),
             _codes=pack_half(q_z.mean),
         )
 
-    @traitlets.validate("z")
-    def _check_z(self, proposal) -> list[float]:
-        z = [float(value) for value in proposal["value"]]
-        latent_dim = self._means.shape[-1]
-        if len(z) != latent_dim or not all(map(math.isfinite, z)):
-            raise traitlets.TraitError(f"z must hold {latent_dim} finite numbers, got {z}")
-        return z
-
     @traitlets.validate("digit")
     def _check_digit(self, proposal) -> int:
-        last = len(self._means) - 1
-        if not -1 <= proposal["value"] <= last:
-            raise traitlets.TraitError(f"digit must lie in -1..{last}, got {proposal['value']}")
-        return proposal["value"]
+        return check_index("digit", proposal["value"], len(self._means), least=-1)
 
     @traitlets.observe("digit")
     def _encode_digit(self, change) -> None:

@@ -1,6 +1,6 @@
 import {
   button, bytesOf, decode, digitCanvas, drawDigit, h, interactive, plot, seededRandom, select,
-  unpackHalves, unpackNetwork,
+  sentence, unpackHalves, unpackNetwork,
 } from "./shared.js";
 
 const COLUMNS = 8; // images in a row
@@ -128,7 +128,7 @@ export default interactive(({ model }) => {
     return { canvas, element: h("div", { class: "em2vae-picture" }, h("span", {}, name), canvas) };
   };
   const rows = ["Originals", "Reconstructions (at the mean code)", "Samples from the prior"].map(row);
-  const words = h("output", { "aria-live": "polite" });
+  const words = sentence();
 
   function drawPictures(m) {
     const network = networkOf(m);
@@ -166,10 +166,11 @@ export default interactive(({ model }) => {
     drawPictures(m);
     drawCurve(m);
     const paid = `rate ${m.rate.toFixed(1)} nats, distortion ${m.distortion.toFixed(1)} nats`;
-    words.textContent =
+    words.say(
       `${written(list, beta)}. ${verdict(state.error, beta)} ` +
       `Shown: the model trained at ${state.error === "squared error" ? "σ²" : "β"} = ${brief(m.beta)}, ${paid}. ` +
-      `Sizes of the loss: D = ${brief(state.n_pixels)}, K = ${brief(state.n_latents)}, B = ${brief(state.batch_size)}.`;
+      `Sizes of the loss: D = ${brief(state.n_pixels)}, K = ${brief(state.n_latents)}, B = ${brief(state.batch_size)}.`,
+    );
     curve.canvas.setAttribute(
       "aria-label",
       `Distortion against rate of ${familyOf(m.error).length} trained models: more rate, less distortion. Current model: ${paid}`,
@@ -183,7 +184,7 @@ export default interactive(({ model }) => {
       h(
         "div",
         { class: "em2vae-body" },
-        h("div", { class: "em2vae-side" }, words, ...rows.map(({ element }) => element), curve.canvas),
+        h("div", { class: "em2vae-side" }, words.element, ...rows.map(({ element }) => element), curve.canvas),
         h("div", {}, ...groups),
       ),
     ],

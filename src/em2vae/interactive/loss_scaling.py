@@ -6,7 +6,14 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from em2vae.data import binarize
-from em2vae.interactive.figure import InteractiveFigure, pack_half, pack_network
+from em2vae.interactive.figure import (
+    PIXELS,
+    InteractiveFigure,
+    check_images,
+    check_model,
+    pack_half,
+    pack_network,
+)
 from em2vae.vae import VAE
 
 ERRORS = ("cross-entropy", "squared error")
@@ -68,6 +75,8 @@ class LossScaling(InteractiveFigure):
         seed: which draws of the prior are decoded.
 
     Raises:
+        TypeError, ValueError: no models, models or images that do not fit together, fewer than
+            eight images.
         traitlets.TraitError: a value that is not among the choices.
     """
 
@@ -89,12 +98,16 @@ class LossScaling(InteractiveFigure):
     _originals = traitlets.Bytes().tag(sync=True)
 
     def __init__(self, bernoulli: dict[float, VAE], gaussian: dict[float, VAE], x: Tensor) -> None:
+        check_family(bernoulli, gaussian)
+        check_images(x)
+        if len(x) < N_IMAGES:
+            raise ValueError(f"x must hold at least {N_IMAGES} images, got {len(x)}")
         models, parameters, codes = [], b"", b""
         for error, trained, seen in zip(
             ERRORS, (bernoulli, gaussian), (binarize(x), x), strict=True
         ):
             for beta, vae in trained.items():
-                decoder, packed = pack_network(vae.decoder)
+                decoder, packed = pack_network(vae.decoder, vae.latent_dim, PIXELS)
                 start, parameters = len(parameters), parameters + packed
                 numbers = rate_and_distortion(vae, seen, error)
                 models.append(
@@ -115,6 +128,20 @@ class LossScaling(InteractiveFigure):
         """The beta that the chosen loss implies (chapter 13, eq. implied-beta)."""
         names = ("error", "pixels", "images", "latents", "kl_images", "weight", *SIZES)
         return implied_beta(**{name: getattr(self, name) for name in names})
+
+
+def check_family(bernoulli: dict[float, VAE], gaussian: dict[float, VAE]) -> None:
+    """Raise unless both hold models, keyed by a positive number, with one number of latents."""
+    for name, models in (("bernoulli", bernoulli), ("gaussian", gaussian)):
+        if not models or not all(0 < beta < float("inf") for beta in models):
+            raise ValueError(
+                f"{name} must hold models keyed by positive numbers, got {list(models)}"
+            )
+        for vae in models.values():
+            check_model(vae)
+    sizes = sorted({vae.latent_dim for m in (bernoulli, gaussian) for vae in m.values()})
+    if len(sizes) > 1:
+        raise ValueError(f"all models must have the same latent_dim, got {sizes}")
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-import { button, h, interactive, plot, seededRandom, signed, slider } from "./shared.js";
+import { button, h, interactive, plot, seededRandom, sentence, signed, slider } from "./shared.js";
 
 const WALK = 8; // the sweeps whose steps are drawn
 const MS_PER_STEP = 60;
@@ -72,7 +72,7 @@ export default interactive(({ model, redraw }) => {
   }
   let running = null; // the run under way, if any
   const pause = () => (running = null);
-  const updateQ = () => set({ updates: model.get("updates") + 1 });
+  const updateQ = () => set({ updates: Math.min(limits.updates, model.get("updates") + 1) });
   const converged = () => {
     const { rho: r, means: path } = state();
     return gap(r, path.at(-1)) - leastGap(r) < 1e-5; // then both means read 0.00
@@ -156,11 +156,11 @@ export default interactive(({ model, redraw }) => {
   const inside = (value) => Math.max(-limits.mean, Math.min(limits.mean, value));
   const plane = plot({
     palette, x: side, y: side, xLabel: "z₁", yLabel: "z₂", aspect: 1,
+    handles: () => [state().means.at(-1)],
     onpick: (x, y) => set({ start: [inside(x), inside(y)], updates: 0 }),
   });
-  const gaps = plot({ palette, x: [0, 10], y: [0, 1], xLabel: "updates of q", yLabel: "gap in nats", aspect: 1.6 });
-  // The tallest text keeps its place, so that no slider moves under the pointer.
-  const said = h("output", { "aria-live": "polite", style: "min-height: 13.5em" });
+  const gaps = plot({ palette, x: [0, 10], y: [0, 1], xLabel: "updates of q", yLabel: "gap in nats", aspect: 1.6, minor: true });
+  const said = sentence();
 
   function drawPlane({ rho: r, means: path, chain }) {
     if (!plane.start()) return;
@@ -208,13 +208,13 @@ export default interactive(({ model, redraw }) => {
       "aria-label",
       `The gap after each update: from ${shown(values[0])} to ${shown(values.at(-1))} nats, never below ${shown(leastGap(r))}`,
     );
-    said.textContent = describe(now, values.at(-1));
+    said.say(describe(now, values.at(-1)));
   }
 
   return {
     buttons,
     content: [
-      h("div", { class: "em2vae-body" }, plane.canvas, h("div", { class: "em2vae-side" }, gaps.canvas, said)),
+      h("div", { class: "em2vae-body" }, plane.canvas, h("div", { class: "em2vae-side" }, gaps.canvas, said.element)),
       h("div", { class: "em2vae-sliders" }, ...[rho, sweeps, ...means].map(({ element }) => element)),
     ],
     caption: CAPTION,

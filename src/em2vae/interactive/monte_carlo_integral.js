@@ -1,6 +1,6 @@
 import {
-  button, counted, digitCanvas, drawDigit, h, interactive, logNormal, plot, plural, seededRandom, signed,
-  slider, unpackHalves,
+  button, counted, digitCanvas, drawDigit, h, interactive, logNormal, plot, plural, seededRandom,
+  sentence, signed, slider, unpackHalves,
 } from "./shared.js";
 
 const D = 784;
@@ -132,7 +132,7 @@ export default interactive(({ model }) => {
   });
   const shown = digitCanvas("");
   const best = digitCanvas("");
-  const said = h("output", { "aria-live": "polite" });
+  const said = sentence();
 
   function drawMap(shares) {
     const { m, digit, z } = run;
@@ -190,9 +190,10 @@ export default interactive(({ model }) => {
     drawPictures(sample);
     const error = estimate - run.exact;
     const miss = `${Math.abs(error).toFixed(1)} ${error < 0 ? "below" : "above"}`;
-    said.textContent =
+    said.say(
       `K = ${K}, ${plural(S, "sample")}: the estimate of log p(x) is ${signed(estimate, 1)} nats, ${miss} the exact ` +
-      `${signed(run.exact, 1)}. The best sample alone carries ${Math.round(100 * shares[sample])} % of the average.`;
+      `${signed(run.exact, 1)}. The best sample alone carries ${Math.round(100 * shares[sample])} % of the average.`,
+    );
     map.canvas.setAttribute(
       "aria-label",
       `${plural(S, "sample")} of the prior on the first two of ${K} latent axes; lit: ${counted(lit)}`,
@@ -210,7 +211,7 @@ export default interactive(({ model }) => {
     buttons: [button("New samples", again), button("Another digit", another)],
     content: [
       h("div", { class: "em2vae-body" }, dimension.element, size.element),
-      said,
+      said.element,
       h(
         "div",
         { class: "em2vae-body" },

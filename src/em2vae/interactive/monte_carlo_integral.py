@@ -5,7 +5,13 @@ import traitlets
 from torch import Tensor
 
 from em2vae.checks import check_table
-from em2vae.interactive.figure import InteractiveFigure, pack_half
+from em2vae.interactive.figure import (
+    PIXELS,
+    InteractiveFigure,
+    check_index,
+    check_width,
+    pack_half,
+)
 from em2vae.ppca import ProbabilisticPCA
 
 MAX_SAMPLES = 10_000
@@ -43,10 +49,13 @@ class MonteCarloIntegral(InteractiveFigure):
     _max_samples = traitlets.Int(MAX_SAMPLES).tag(sync=True)
 
     def __init__(self, models: list[ProbabilisticPCA], x: Tensor, **traits) -> None:
-        check_table(x, 784)
+        check_width(x)
+        check_table(x, PIXELS)
         shapes = [tuple(model.weight.shape) for model in models]
-        if not models or any(D != 784 or K < 2 for D, K in shapes):
-            raise ValueError(f"models must have weights (784, K) with K >= 2, got {shapes}")
+        if not models or any(D != PIXELS or K < 2 for D, K in shapes):
+            raise ValueError(f"models must have weights ({PIXELS}, K) with K >= 2, got {shapes}")
+        if len(set(shapes)) < len(shapes):
+            raise ValueError(f"models must differ in K, got {[K for _, K in shapes]}")
         packed, pictures = zip(*(pack_model(model, x) for model in models), strict=True)
         self._n_images, latent_dims = len(x), [K for _, K in shapes]
         traits = {"latent_dim": latent_dims[0], **traits}
@@ -61,12 +70,9 @@ class MonteCarloIntegral(InteractiveFigure):
     @traitlets.validate("latent_dim", "n_samples", "digit")
     def _check(self, proposal) -> int:
         name, value = proposal["trait"].name, proposal["value"]
-        if name == "latent_dim":
-            allowed = self.latent_dims
-        elif name == "n_samples":
-            allowed = range(1, MAX_SAMPLES + 1)
-        else:
-            allowed = range(self._n_images)
+        if name == "digit":
+            return check_index(name, value, self._n_images)
+        allowed = self.latent_dims if name == "latent_dim" else range(1, MAX_SAMPLES + 1)
         if value not in allowed:
             raise traitlets.TraitError(f"{name} must lie in {allowed}, got {value}")
         return value

@@ -108,6 +108,37 @@ export function seededRandom(seed) {
 export const logNormal = (z, mean, width) =>
   -0.5 * ((z - mean) / width) ** 2 - Math.log(width) - 0.5 * Math.log(2 * Math.PI);
 
+// Work over time ----------------------------------------------------------------------------
+
+/* Calls step() sixty times a second, however often the browser paints, until it returns false, and
+   show(more) once a frame. Ends when current() is false. */
+export function animateSteps(step, show, current) {
+  let last = null;
+  const frame = (now) => {
+    if (!current()) return;
+    const end = performance.now() + 50; // the page still answers
+    let due = Math.max(1, Math.round(((now - (last ?? now)) * 60) / 1000));
+    let more = true;
+    while (more && due-- > 0 && performance.now() < end) more = step();
+    last = now;
+    show(more);
+    if (more) requestAnimationFrame(frame);
+  };
+  requestAnimationFrame(frame);
+}
+
+/* Gives, once a frame, the time until which this frame's work may go on: a third of the time since
+   the last frame, so that work ends as soon where frames are rare. */
+export function frameBudget() {
+  let last = -Infinity;
+  return () => {
+    const now = performance.now();
+    const share = (now - last) / 3;
+    last = now;
+    return now + Math.max(6, share < 1000 ? Math.min(50, share) : 0);
+  };
+}
+
 // Elements and controls ----------------------------------------------------------------------
 
 export function h(tag, attributes = {}, ...children) {
@@ -132,6 +163,7 @@ export function slider({ label, note = "", min, max, step, value, format, oninpu
   const update = (number) => {
     const text = format(number);
     input.value = number;
+    input.style.setProperty("--em2vae-part", (number - input.min) / (input.max - input.min));
     if (shown.textContent === text) return; // to write the same text would lay out the page again
     shown.textContent = text;
     input.setAttribute("aria-valuetext", text);
@@ -161,6 +193,25 @@ export function checkbox({ label, checked, onchange }) {
   return { element: h("label", { class: "em2vae-check" }, input, " ", label), input };
 }
 
+const REST_MS = 700;
+
+/* What a figure says, for two readers: say(text) shows it at once, and a screen reader hears it when
+   the movement rests; a new sentence for every frame would leave it no time for anything else. */
+export function sentence() {
+  const shown = h("p", { class: "em2vae-said", "aria-hidden": "true" });
+  const spoken = h("output", { "aria-live": "polite" });
+  let [said, timer] = [null, 0];
+  function say(text) {
+    if (text === said) return;
+    clearTimeout(timer);
+    if (said === null) spoken.textContent = text;
+    else timer = setTimeout(() => (spoken.textContent = text), REST_MS);
+    said = text;
+    shown.textContent = text.replaceAll(" %", "\u00a0%"); // a sign never stands alone on a line
+  }
+  return { element: h("div", { class: "em2vae-sentence" }, shown, spoken), say };
+}
+
 export const signed = (value, digits = 2) =>
   `${value < 0 ? "−" : ""}${Math.abs(value).toFixed(digits)}`;
 
@@ -188,12 +239,57 @@ export function drawDigit(canvas, values, column = 0, row = 0) {
   canvas.getContext("2d").putImageData(picture, 28 * column, 28 * row);
 }
 
-export const themeColor = (element, name) => getComputedStyle(element).getPropertyValue(name).trim();
+/* The colours of a drawing. figure.css gives every canvas those of the theme, of the printed page or
+   of the system (forced colours) as its own: a name such as CanvasText is an rgb() here. */
+export function colorsOf(canvas) {
+  const { color, backgroundColor, borderTopColor, outlineColor } = getComputedStyle(canvas);
+  const [r, g, b] = backgroundColor.match(/[\d.]+/g).map(Number);
+  const dark = 0.3 * r + 0.59 * g + 0.11 * b < 128;
+  return { text: color, soft: backgroundColor, line: borderTopColor, accent: outlineColor, dark };
+}
 
 export function readable(color, dark) {
   if (!dark) return color;
   const channels = [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
   return `rgb(${channels.map((c) => Math.round(c * 0.62 + 255 * 0.38)).join(" ")})`;
+}
+
+const FINGER = 24; // CSS pixels around a handle that a finger may touch
+
+/* Calls pick(event, first) while a pointer is held down on the drawing. A finger that goes up or down
+   scrolls the page, unless it starts on one of the handles, given as shares of width and height; one
+   that goes sideways, or taps, picks. */
+function draggable(canvas, pick, handles) {
+  let waiting = null; // where a finger came down that may be about to scroll
+  let held = false;
+  const onHandle = ({ clientX, clientY }) => {
+    const { left, top, width, height } = canvas.getBoundingClientRect();
+    const distance = ([u, v]) => Math.hypot(clientX - left - u * width, clientY - top - v * height);
+    return handles().some((handle) => distance(handle) <= FINGER);
+  };
+  const start = (event) => {
+    [waiting, held] = [null, true];
+    pick(event, true);
+  };
+  canvas.classList.add("em2vae-draggable");
+  canvas.addEventListener("touchstart", (event) => onHandle(event.touches[0]) && event.preventDefault(), {
+    passive: false,
+  });
+  canvas.addEventListener("pointerdown", (event) => {
+    if (event.pointerType === "touch" && !onHandle(event)) return void (waiting = event);
+    canvas.setPointerCapture(event.pointerId);
+    start(event);
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    const far = (side) => Math.abs(event[side] - waiting[side]);
+    if (waiting && far("clientX") > far("clientY")) start(waiting);
+    if (held && event.buttons) pick(event, false);
+  });
+  canvas.addEventListener("pointerup", () => {
+    if (waiting) start(waiting);
+    held = false;
+  });
+  canvas.addEventListener("pointercancel", () => ([waiting, held] = [null, false])); // the page scrolls
 }
 
 /* A square map of codes, each drawn as its digit (at the edge if it lies beyond), with a ring at
@@ -203,6 +299,8 @@ export function latentMap({ colors, limit, onpick }) {
   const canvas = h("canvas", { class: "em2vae-map", role: "img" });
   const points = document.createElement("canvas"); // redrawn only when size, theme or data change
   let drawn = "";
+  let theme = {};
+  let ring = null;
   const toPixels = (value) => ((value + limit) / (2 * limit)) * canvas.width;
   const inside = (value) => Math.max(-limit, Math.min(limit, value));
   const pick = (event) => {
@@ -211,33 +309,30 @@ export function latentMap({ colors, limit, onpick }) {
     onpick(at(event.clientX - box.left, box.width), -at(event.clientY - box.top, box.height));
   };
   if (onpick) {
-    canvas.addEventListener("pointerdown", (event) => {
-      canvas.setPointerCapture(event.pointerId);
-      pick(event);
-    });
-    canvas.addEventListener("pointermove", (event) => event.buttons && pick(event));
-  } else canvas.classList.add("em2vae-still");
+    const share = (value) => (value + limit) / (2 * limit);
+    draggable(canvas, pick, () => (ring ? [[share(ring[0]), 1 - share(ring[1])]] : []));
+  }
 
   function drawPoints({ xs, ys, labels, names }) {
     const context = points.getContext("2d");
-    const dark = themeColor(canvas, "--em2vae-dark") === "1";
     const em = Math.max(canvas.width / 36, parseFloat(getComputedStyle(canvas).fontSize));
     points.width = points.height = canvas.width;
     context.textAlign = "center";
     context.textBaseline = "middle";
     context.lineJoin = "round";
-    context.strokeStyle = themeColor(canvas, "--em2vae-line");
+    context.strokeStyle = theme.line;
     context.strokeRect(toPixels(0), 0, 0, canvas.width);
     context.strokeRect(0, canvas.width - toPixels(0), canvas.width, 0);
     context.font = `600 ${0.62 * em}px system-ui, sans-serif`;
-    const shades = colors.map((color) => readable(color, dark));
+    const shades = colors.map((color) => readable(color, theme.dark));
+    const whole = (at) => Math.max(0.35 * em, Math.min(canvas.width - 0.35 * em, at)); // none is cut in half
     for (let i = 0; i < xs.length; i++) {
       context.fillStyle = shades[labels[i]];
-      context.fillText(labels[i], toPixels(inside(xs[i])), canvas.width - toPixels(inside(ys[i])));
+      context.fillText(labels[i], whole(toPixels(xs[i])), whole(canvas.width - toPixels(ys[i])));
     }
     context.font = `${0.75 * em}px system-ui, sans-serif`;
-    context.fillStyle = themeColor(canvas, "--em2vae-text");
-    context.strokeStyle = themeColor(canvas, "--em2vae-soft"); // a rim that keeps the text readable
+    context.fillStyle = theme.text;
+    context.strokeStyle = theme.soft; // a rim that keeps the text readable
     context.lineWidth = em / 4;
     const write = (text, x, y) => {
       context.strokeText(text, x, y);
@@ -257,17 +352,19 @@ export function latentMap({ colors, limit, onpick }) {
     if (!width) return; // not laid out yet: the resize observer draws again
     if (canvas.width !== width) canvas.width = canvas.height = width;
     if (data.limit) limit = data.limit;
-    const key = `${data.key} ${width} ${themeColor(canvas, "--em2vae-text")}`;
+    ring = cursor;
+    theme = colorsOf(canvas);
+    const key = `${data.key} ${width} ${theme.text} ${theme.soft}`;
     if (key !== drawn) drawPoints(data);
     drawn = key;
     const context = canvas.getContext("2d");
     context.clearRect(0, 0, width, width);
     context.drawImage(points, 0, 0);
     context.lineWidth = Math.max(2, width / 200);
-    context.strokeStyle = themeColor(canvas, "--em2vae-text");
+    context.strokeStyle = theme.text;
     for (const { mean, sigma, dashed } of ellipses) {
       const [across, up] = sigma.map((sd) => (2 * sd * width) / (2 * limit)); // two standard deviations
-      context.strokeStyle = themeColor(canvas, dashed ? "--em2vae-text" : "--em2vae-accent");
+      context.strokeStyle = dashed ? theme.text : theme.accent;
       context.setLineDash(dashed ? [width / 100, width / 100] : []);
       context.beginPath();
       context.ellipse(toPixels(mean[0]), width - toPixels(mean[1]), across, up, 0, 0, 2 * Math.PI);
@@ -283,7 +380,7 @@ export function latentMap({ colors, limit, onpick }) {
     context.moveTo(x + width / 40, y);
     context.arc(x, y, width / 40, 0, 2 * Math.PI);
     context.stroke();
-    context.fillStyle = themeColor(canvas, "--em2vae-accent");
+    context.fillStyle = theme.accent;
     context.beginPath();
     context.arc(x, y, width / 80, 0, 2 * Math.PI);
     context.fill();
@@ -295,10 +392,12 @@ export function latentMap({ colors, limit, onpick }) {
    clears the canvas and paints the axes, and returns false while the page has not laid it out yet.
    Then paint in data coordinates; what lies outside the axes is cut off. Colours are "text",
    "line", "accent", the index of a line colour, or CSS. `range` may be changed at any time.
-   axes: false leaves out ticks and grid.
-   onpick(x, y, first) is called while a pointer is held down; `first` is true at its start. */
-export function plot({ palette, x, y, xLabel = "", yLabel = "", aspect = 1.5, xFormat = tidy, yFormat = tidy, axes = true, onpick }) {
-  const canvas = h("canvas", { class: "em2vae-plot", role: "img", style: `aspect-ratio: ${aspect}` });
+   axes: false leaves out ticks and grid. minor: on a phone it stands below the controls.
+   onpick(x, y, first) is called while a pointer is held down; `first` is true at its start. handles()
+   tells where a finger may go up or down without scrolling the page, as pairs [x, y]. */
+export function plot({ palette, x, y, xLabel = "", yLabel = "", aspect = 1.5, xFormat = tidy, yFormat = tidy, axes = true, minor = false, onpick, handles }) {
+  const canvas = h("canvas", { class: "em2vae-plot", role: "img", style: `--em2vae-aspect: ${aspect}` });
+  canvas.classList.toggle("em2vae-minor", minor);
   const context = canvas.getContext("2d");
   const range = { x: [...x], y: [...y] };
   let em = 16;
@@ -318,20 +417,14 @@ export function plot({ palette, x, y, xLabel = "", yLabel = "", aspect = 1.5, xF
       const dataY = scale(py, [box.bottom, box.top], ...range.y);
       onpick(within(dataX, range.x), within(dataY, range.y), first);
     };
-    canvas.classList.add("em2vae-draggable");
-    canvas.addEventListener("pointerdown", (event) => {
-      canvas.setPointerCapture(event.pointerId);
-      pick(event, true);
-    });
-    canvas.addEventListener("pointermove", (event) => event.buttons && pick(event, false));
+    draggable(canvas, pick, () => handles().map(([px, py]) => [toX(px) / canvas.width, toY(py) / canvas.height]));
   }
 
   let theme = {};
   const color = (name) => theme[name] ?? name;
   function readTheme() {
-    const dark = themeColor(canvas, "--em2vae-dark") === "1";
-    theme = Object.fromEntries(palette.map((value, i) => [i, readable(value, dark)]));
-    for (const name of ["text", "line", "accent", "soft"]) theme[name] = themeColor(canvas, `--em2vae-${name}`);
+    const own = colorsOf(canvas);
+    theme = { ...palette.map((value) => readable(value, own.dark)), ...own };
   }
 
   function start() {
@@ -445,7 +538,8 @@ export function plot({ palette, x, y, xLabel = "", yLabel = "", aspect = 1.5, xF
     pen(style);
     context.textAlign = align;
     context.textBaseline = baseline;
-    const [px, py] = [toX(dataX), toY(dataY)];
+    const apart = { bottom: -0.15 * em, top: 0.15 * em }[baseline] ?? 0; // from a line that it names
+    const [px, py] = [toX(dataX), toY(dataY) + apart];
     Object.assign(context, { lineWidth: em / 4, strokeStyle: color("soft") }); // readable over lines
     context.setLineDash([]);
     context.strokeText(string, px, py);
@@ -468,17 +562,33 @@ function ticks([low, high], count) {
 
 // The frame around a figure ------------------------------------------------------------------
 
+const isFull = (root) => document.fullscreenElement === root;
+
 function fullScreenButton(root) {
   if (!document.fullscreenEnabled) return "";
-  const toggle = button("Full screen", () =>
-    document.fullscreenElement === root ? document.exitFullscreen() : root.requestFullscreen(),
-  );
+  const toggle = button("Full screen", () => (isFull(root) ? document.exitFullscreen() : root.requestFullscreen()));
   root.addEventListener("fullscreenchange", () => {
-    const full = document.fullscreenElement === root;
-    toggle.textContent = full ? "Leave full screen" : "Full screen";
-    if (full) fitToScreen(root);
+    toggle.textContent = isFull(root) ? "Leave full screen" : "Full screen";
+    if (isFull(root)) fitToScreen(root);
   });
   return toggle;
+}
+
+/* Draws for paper, light whatever the page's theme, while the page is printed. */
+function whilePrinting(root, draw) {
+  const printed = matchMedia("print");
+  const change = (printing) => () => {
+    if (root.hasAttribute("data-print") === printing()) return;
+    root.toggleAttribute("data-print", printing());
+    draw(); // at once: no frame comes before the page is on paper
+  };
+  const events = [
+    [printed, "change", change(() => printed.matches)],
+    [window, "beforeprint", change(() => true)],
+    [window, "afterprint", change(() => false)],
+  ];
+  for (const [target, name, listener] of events) target.addEventListener(name, listener);
+  return () => events.forEach(([target, name, listener]) => target.removeEventListener(name, listener));
 }
 
 /* As large as it can be without scrolling: figure.css scales width and text by --em2vae-size. */
@@ -499,7 +609,7 @@ function fitToScreen(root) {
 /* While the width stays, what the figure says takes the room of its longest text so far: a line more
    or less would move the whole page under the hand. */
 function keepHeights(root) {
-  for (const said of root.querySelectorAll("output")) {
+  for (const said of root.querySelectorAll(".em2vae-said")) {
     const width = String(said.clientWidth);
     if (said.dataset.width !== width) said.style.minHeight = "";
     said.dataset.width = width;
@@ -548,8 +658,12 @@ export function interactive(setup) {
     const theme = new MutationObserver(redraw);
     const options = { attributes: true, attributeFilter: ["data-theme", "data-jp-theme-light"] };
     for (const node of [document.documentElement, document.body]) theme.observe(node, options);
+    const forced = matchMedia("(forced-colors: active)");
+    forced.addEventListener("change", redraw);
     const size = new ResizeObserver(redraw);
     size.observe(root);
+    const refit = () => isFull(root) && fitToScreen(root); // some browsers size the window late
+    window.addEventListener("resize", refit);
     for (const trait of parts.traits) model.on(`change:${trait}`, redraw);
     try {
       parts.draw(); // at once, while the page's own scripts keep the first frame waiting
@@ -557,9 +671,13 @@ export function interactive(setup) {
       return fail(error);
     }
     redraw();
+    const stopPrinting = whilePrinting(root, () => parts.draw());
     return () => {
       theme.disconnect();
+      forced.removeEventListener("change", redraw);
       size.disconnect();
+      window.removeEventListener("resize", refit);
+      stopPrinting();
       for (const trait of parts.traits) model.off(`change:${trait}`, redraw);
     };
   }

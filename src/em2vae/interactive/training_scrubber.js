@@ -1,6 +1,6 @@
 import {
-  button, bytesOf, decode, digitCanvas, drawDigit, h, interactive, largest, latentMap, signed, slider,
-  unpackHalves, unpackNetwork,
+  button, bytesOf, decode, digitCanvas, drawDigit, h, interactive, largest, latentMap, sentence,
+  signed, slider, unpackHalves, unpackNetwork,
 } from "./shared.js";
 
 const COLUMNS = 5;
@@ -12,6 +12,7 @@ const CAPTION =
 export default interactive(({ model }) => {
   // State
   const epochs = model.get("epochs");
+  if (!epochs.length) throw new Error("it has recorded nothing yet; pass recorder(vae) to fit as on_epoch, then show it");
   const elbo = model.get("elbo");
   const labels = bytesOf(model.get("_labels"));
   const prior = unpackHalves(model.get("_prior"));
@@ -77,7 +78,7 @@ export default interactive(({ model }) => {
   const samples = digitCanvas("", 28 * COLUMNS);
   const rows = prior.length / 2 / COLUMNS;
   samples.height = 28 * rows;
-  const said = h("output", { "aria-live": "polite" });
+  const said = sentence();
 
   function draw() {
     const step = model.get("step");
@@ -94,7 +95,7 @@ export default interactive(({ model }) => {
     map.canvas.setAttribute("aria-label", `Map of ${labels.length} test digits ${when}, point at ${where}`);
     atPoint.setAttribute("aria-label", `The decoder's picture at ${where} ${when}`);
     samples.setAttribute("aria-label", `${prior.length / 2} pictures decoded from the prior ${when}`);
-    said.textContent = `${when[0].toUpperCase()}${when.slice(1)} the test bound is ${signed(elbo[step], 1)} nats an image.`;
+    said.say(`${when[0].toUpperCase()}${when.slice(1)} the test bound is ${signed(elbo[step], 1)} nats an image.`);
   }
 
   return {
@@ -108,7 +109,7 @@ export default interactive(({ model }) => {
         h(
           "div",
           { class: "em2vae-side" },
-          said,
+          said.element,
           h("div", { class: "em2vae-pictures em2vae-even" },
             h("div", { class: "em2vae-picture" }, atPoint, h("span", {}, "At the point")),
             h("div", { class: "em2vae-picture" }, samples, h("span", {}, "Prior samples")),

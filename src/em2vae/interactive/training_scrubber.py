@@ -7,7 +7,17 @@ import traitlets
 from torch import Tensor
 
 from em2vae.figures import DIGIT_COLORS
-from em2vae.interactive.figure import InteractiveFigure, pack_half, pack_network
+from em2vae.interactive.figure import (
+    PIXELS,
+    InteractiveFigure,
+    Numbers,
+    check_images,
+    check_index,
+    check_model,
+    pack_half,
+    pack_labels,
+    pack_network,
+)
 from em2vae.vae import VAE
 
 N_POINTS = 500  # codes on the map
@@ -26,10 +36,14 @@ class TrainingScrubber(InteractiveFigure):
         step: index into `epochs` of the moment shown.
         z: the latent point (2,) whose picture is shown large.
         epochs, elbo: the moments recorded, and the test ELBO there, in nats.
+
+    Raises:
+        TypeError, ValueError: x is not a binary table of 28x28 images, labels are not their digits,
+            no epoch is asked for, or (from the recorder) the model cannot be shown.
     """
 
     step = traitlets.Int(0).tag(sync=True)
-    z = traitlets.List(traitlets.CFloat(), [0.0, 0.0], minlen=2, maxlen=2).tag(sync=True)
+    z = Numbers([0.0, 0.0], 2).tag(sync=True)
     epochs = traitlets.List(traitlets.Int()).tag(sync=True)
     elbo = traitlets.List(traitlets.Float()).tag(sync=True)
     _decoders = traitlets.List(traitlets.Dict()).tag(sync=True)
@@ -40,25 +54,25 @@ class TrainingScrubber(InteractiveFigure):
     _colors = traitlets.List(list(DIGIT_COLORS)).tag(sync=True)
 
     def __init__(self, x: Tensor, labels: Tensor, epochs: tuple[int, ...]) -> None:
-        if len(x) != len(labels):
-            raise ValueError(f"x and labels must match, got {len(x)} and {len(labels)}")
+        check_images(x, labels, binary=True)
+        if not epochs or not all(isinstance(epoch, int) and epoch >= 0 for epoch in epochs):
+            raise ValueError(f"epochs must hold whole numbers from 0 on, got {epochs!r}")
         self._x, self._when = x, set(epochs)
         noise = torch.randn(N_SAMPLES, 2, generator=torch.Generator().manual_seed(0))
-        super().__init__(
-            _labels=labels[:N_POINTS].to(torch.uint8).numpy().tobytes(), _prior=pack_half(noise)
-        )
+        super().__init__(_labels=pack_labels(labels[:N_POINTS]), _prior=pack_half(noise))
 
     def recorder(self, vae: VAE) -> Callable[[int], None]:
         """A function for `fit(..., on_epoch=...)` that records vae at the chosen epochs."""
-        if vae.latent_dim != 2:
-            raise ValueError(f"the scrubber draws latent_dim = 2, got {vae.latent_dim}")
+        check_model(vae, latent_dim=2)
 
         @torch.no_grad()
         def record(epoch: int) -> None:
             if epoch not in self._when:
                 return
             noise = torch.Generator().manual_seed(0)  # the training's own noise stays as it is
-            decoder, weights = pack_network(vae.decoder)
+            decoder, weights = pack_network(vae.decoder, 2, PIXELS)
+            if self._decoders and decoder["layers"] != self._decoders[0]["layers"]:
+                raise ValueError("the scrubber shows one training, and this model has other layers")
             self._decoders = [*self._decoders, decoder]
             self._weights += weights
             self._codes += pack_half(vae.encode(self._x[:N_POINTS]).mean)
@@ -67,3 +81,7 @@ class TrainingScrubber(InteractiveFigure):
             self.step = len(self.epochs) - 1
 
         return record
+
+    @traitlets.validate("step")
+    def _check_step(self, proposal) -> int:
+        return check_index("step", proposal["value"], max(1, len(self.epochs)))
