@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from widgets import run_network, states, wait_until_drawn
+from widgets import run_network, states, wait_until_drawn, words_of
 
 from em2vae import VAE, load_digits
 from em2vae.data import binarize
@@ -97,7 +97,7 @@ def test_the_nearest_test_digit_is_named(figure, site):
         distances = np.linalg.norm(bits - (1 - grey / 255), axis=1)
         digit = state["_labels"][distances.argmin()]
         words.append(f"{name}: a {digit}, at distance {distances.min():.1f}")
-    assert "; ".join(words) in figure.locator("output").inner_text()
+    assert "; ".join(words) in words_of(figure)
 
 
 def test_other_digits_and_examples_move_both_ends(figure, site):

@@ -8,7 +8,7 @@ import torch
 import traitlets
 from torch import nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
-from widgets import render, states, wait_until_drawn
+from widgets import render, states, wait_until_drawn, words_of
 
 from em2vae import VAE, load_digits
 from em2vae.bounds import log_marginal_2d
@@ -61,7 +61,7 @@ def settle(figure):
     """Until the posterior is there, or two frames have passed on an empty pad."""
     wait_until_drawn(figure.page)  # what was said before is gone
     figure.page.wait_for_function(
-        "(f) => /log p\\(x\\)|empty/.test(f.querySelector('output').textContent)",
+        "(f) => /log p\\(x\\)|empty/.test(f.querySelector('.em2vae-said').textContent)",
         arg=figure.element_handle(),
         timeout=30_000,  # a few thousand decoder passes, spread over frames
     )
@@ -92,7 +92,7 @@ def shown_q(figure) -> torch.Tensor:
 
 
 def said(figure) -> list[float]:
-    return numbers(figure.locator("output").inner_text())
+    return numbers(words_of(figure))
 
 
 def elbo(vae, state, x, mu, log_sigma):
@@ -204,7 +204,7 @@ def test_the_animated_refinement_rises_and_stops(figure):
     figure.page.emulate_media(reduced_motion="no-preference")
     figure.get_by_role("button", name="Refine").click()
     figure.page.wait_for_function(
-        "(f) => f.querySelector('output').textContent.includes('after 40 steps')",
+        "(f) => f.querySelector('.em2vae-said').textContent.includes('after 40 steps')",
         arg=figure.element_handle(),
     )
     first, after, *_ = said(figure)
@@ -268,7 +268,7 @@ def test_a_shifted_pad_takes_ink_where_the_pen_is(figure):
 def test_an_empty_pad_says_so(figure):
     figure.get_by_role("button", name="Clear the pad").click()
     settle(figure)
-    assert "empty" in figure.locator("output").inner_text()
+    assert "empty" in words_of(figure)
     assert (pixels(canvas(figure, "Pad"), 112) == 255).all()
 
 

@@ -8,7 +8,7 @@ import torch
 import traitlets
 from test_monte_carlo_integral import DRAWS
 from torch.distributions import Normal
-from widgets import render, wait_until_drawn
+from widgets import SENTENCE, render, wait_until_drawn
 
 from em2vae import VAE, load_digits
 from em2vae.bounds import log_marginal_2d
@@ -50,7 +50,7 @@ def said(figure, k: int) -> tuple[float, float]:
     """The bound and the exact value, once all draws are there."""
     wait_until_drawn(figure.page)  # what was said so far may be of the setting before
     figure.get_by_label("Draws are coming in").first.wait_for(state="detached")
-    text = figure.locator("output").filter(has_text=f"k = {k:,}:").inner_text()
+    text = figure.locator(SENTENCE).filter(has_text=f"k = {k:,}:").inner_text()
     bound, miss, side, exact = re.search(SAID, text).groups()
     bound, miss, exact = (float(n.replace("−", "-")) for n in (bound, miss, exact))
     assert (bound - exact) * (-1 if side == "below" else 1) == pytest.approx(miss, abs=0.011)
@@ -93,11 +93,11 @@ def test_it_opens_on_a_gap_that_draws_close(figure):
 def test_a_narrow_q_climbs_more_slowly(figure):
     slide(figure, "Draws", 7)
     wide, exact = said(figure, 128)
-    before = figure.locator("output").inner_text()
+    before = figure.locator(SENTENCE).inner_text()
     slide(figure, "Width of q", 0.4)
     figure.page.wait_for_function(
         "([said, words]) => said.textContent !== words",
-        arg=[figure.locator("output").element_handle(), before],
+        arg=[figure.locator(SENTENCE).element_handle(), before],
     )
     narrow, same = said(figure, 128)
     assert same == exact
@@ -106,7 +106,7 @@ def test_a_narrow_q_climbs_more_slowly(figure):
 
 def test_every_control_changes_both_drawings(figure):
     canvases = "f => [...f.querySelectorAll('canvas')].map((c) => c.toDataURL())"
-    words = figure.locator("output")
+    words = figure.locator(SENTENCE)
     for act in (
         lambda: slide(figure, "Draws", 4),
         lambda: slide(figure, "Width of q", 1.5),

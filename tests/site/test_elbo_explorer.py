@@ -6,7 +6,7 @@ import re
 import pytest
 import traitlets
 from scipy.optimize import minimize
-from widgets import wait_until_drawn
+from widgets import SENTENCE, wait_until_drawn, words_of
 
 from em2vae.interactive.elbo_explorer import ElboExplorer, terms
 
@@ -22,7 +22,7 @@ def figure(open_page):
 def shown(figure) -> dict[str, float]:
     """The five numbers that the output says, in its order."""
     wait_until_drawn(figure.page)
-    text = figure.locator("output").inner_text().replace("−", "-")
+    text = words_of(figure).replace("−", "-")
     return dict(zip(NAMES, map(float, re.findall(r"-?\d+\.\d+", text)), strict=True))
 
 
@@ -72,7 +72,7 @@ def test_the_climb_ends_where_an_optimizer_ends(figure, side):
 def test_the_animated_climb_rises_and_stops(figure):
     figure.page.emulate_media(reduced_motion="no-preference")
     before = shown(figure)["elbo"]
-    said = figure.locator("output")
+    said = figure.locator(SENTENCE)
     old = said.inner_text()
     figure.get_by_role("button", name="Climb").click()
     figure.page.wait_for_function(

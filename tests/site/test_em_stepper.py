@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 import traitlets
-from widgets import IMPORT, render, wait_until_drawn
+from widgets import IMPORT, SENTENCE, render, wait_until_drawn, words_of
 
 from em2vae import GaussianMixture
 from em2vae.interactive.em_stepper import EmStepper, starting_point
@@ -108,7 +108,7 @@ def click(page, name):
 
 def levels(page):
     """Bound and log-likelihood as the figure says them."""
-    said = page.locator("figure.em2vae output").inner_text().replace("−", "-")
+    said = words_of(page.locator("figure.em2vae")).replace("−", "-")
     numbers = [float(value) for value in re.findall(r"-?\d+\.\d+", said)]
     return (numbers[0], numbers[0]) if "both" in said and "touches" in said else numbers[::-1]
 
@@ -134,7 +134,7 @@ def test_buttons_take_half_steps(live):
 
 
 def said(page):
-    return page.locator("figure.em2vae output").inner_text()
+    return words_of(page.locator("figure.em2vae"))
 
 
 def test_the_figure_says_what_an_m_step_did(live):
@@ -272,7 +272,7 @@ def test_python_is_heard(live):
 @pytest.mark.parametrize("scheme", ["http", "file"])
 def test_the_chapters_figure_runs(open_page, scheme):
     figure = open_page(PAGE, scheme).locator("figure[data-interactive='em-stepper']")
-    output = figure.locator("output")
+    output = figure.locator(SENTENCE)
     assert "After the M-step" in output.inner_text()
     figure.get_by_role("button", name="E-step").click()
     output.filter(has_text="touches").wait_for()

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 import traitlets
-from widgets import wait_until_drawn
+from widgets import SENTENCE, wait_until_drawn, words_of
 
 from em2vae.interactive.gradient_race import LIMITS, GradientRace
 
@@ -56,7 +56,7 @@ def race(open_page):
 
 def shown(figure):
     """Heights and errors from the words on the page, and they agree with the labels."""
-    said = figure.locator("output").inner_text()
+    said = words_of(figure)
     words = [[float(v) for v in match] for match in re.findall(NUMBERS, said)]
     labels = " ".join(c.get_attribute("aria-label") for c in figure.locator("canvas").all())
     assert [[float(v) for v in match] for match in re.findall(NUMBERS, labels)] == words
@@ -118,7 +118,7 @@ def test_a_run_goes_to_the_end_and_stops(race):
     set_sliders(race, step=30)  # thirty steps before "Pause" is "Run" again
     race.get_by_role("button", name="Run").click()
     race.get_by_role("button", name="Pause").wait_for()
-    race.locator("output").filter(has_text="After 60 steps of size 0.05").wait_for()
+    race.locator(SENTENCE).filter(has_text="After 60 steps of size 0.05").wait_for()
     race.get_by_role("button", name="Run").wait_for()
     assert_as_expected(race, step=60)
 
@@ -148,7 +148,7 @@ def test_the_axis_of_the_errors_grows_with_the_widest(race, settings, reach):
 def test_a_race_that_runs_away_is_said_and_not_an_error(race):
     set_sliders(race, step=60, n_samples=2, n_latents=16, step_size=0.1)
     wait_until_drawn(race.page)
-    assert "score function over 1000" in race.locator("output").inner_text()
+    assert "score function over 1000" in words_of(race)
     assert race.get_attribute("data-state") == "ready"
 
 

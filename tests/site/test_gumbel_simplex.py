@@ -8,7 +8,7 @@ import traitlets
 from monte_carlo import Z_MAX
 from scipy.stats import chisquare
 from torch.distributions import OneHotCategorical
-from widgets import wait_until_drawn
+from widgets import wait_until_drawn, words_of
 
 from em2vae.gradients import gumbel_softmax, score_function, straight_through
 from em2vae.interactive.gumbel_simplex import VALUES, GumbelSimplex
@@ -26,7 +26,7 @@ def figure(open_page):
 
 def words(figure) -> str:
     wait_until_drawn(figure.page)
-    return figure.locator("output").inner_text()
+    return words_of(figure)
 
 
 def bars(figure) -> dict[str, tuple[float, float]]:

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from widgets import wait_until_drawn
+from widgets import wait_until_drawn, words_of
 
 PAGE = "book/02-jensen"
 CURVES = {"log": np.log, "sqrt": np.sqrt, "line": lambda x: x / 2}
@@ -17,7 +17,7 @@ def figure(open_page):
 
 
 def said(figure):
-    return figure.locator("output").inner_text()
+    return words_of(figure)
 
 
 def signed_numbers(text):

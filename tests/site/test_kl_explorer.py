@@ -8,13 +8,13 @@ import pytest
 import traitlets
 from scipy.integrate import quad
 from scipy.optimize import minimize
-from widgets import wait_until_drawn
+from widgets import SENTENCE, wait_until_drawn, words_of
 
 from em2vae.interactive.kl_explorer import SCALE, WEIGHT, KLExplorer
 
 PAGE = "book/04-kl-and-variations"
 NUMBER = r"−?\d+\.\d\d"
-SENTENCE = re.compile(
+NUMBERS = re.compile(
     rf"q has mean ({NUMBER}) and width ({NUMBER})\..*from p to q: ({NUMBER}) nats\."
     rf".*from q to p: ({NUMBER}) nats\."
 )
@@ -62,8 +62,8 @@ def figure(open_page):
 
 def numbers(figure) -> list[float]:
     """Mean, width, forward and reverse divergence, as the figure says them."""
-    text = figure.locator("output").inner_text()
-    return [float(n.replace("−", "-")) for n in SENTENCE.search(text).groups()]
+    text = words_of(figure)
+    return [float(n.replace("−", "-")) for n in NUMBERS.search(text).groups()]
 
 
 def put(figure, mean, width, separation) -> None:
@@ -71,7 +71,7 @@ def put(figure, mean, width, separation) -> None:
     values = {"Mean of q": mean, "Width of q": width, "Separation": separation}
     for label, value in values.items():
         figure.get_by_label(label).fill(str(value))
-    figure.locator("output").filter(has_text=said(mean, width)).wait_for()
+    figure.locator(SENTENCE).filter(has_text=said(mean, width)).wait_for()
     wait_until_drawn(figure.page)
 
 
@@ -101,7 +101,7 @@ def test_forward_button_matches_the_moments(figure, separation):
     figure.get_by_role("button", name="To the forward optimum").click()
     mean = (2 * WEIGHT - 1) * separation / 2
     width = math.sqrt(SCALE**2 + WEIGHT * (1 - WEIGHT) * separation**2)
-    figure.locator("output").filter(has_text=said(mean, width)).wait_for()
+    figure.locator(SENTENCE).filter(has_text=said(mean, width)).wait_for()
 
 
 @pytest.mark.parametrize("mean, width, separation", [(-2.5, 1, 4), (0, 4, 4), (-2, 0.5, 2)])
@@ -110,7 +110,7 @@ def test_reverse_button_finds_the_local_optimum(figure, mean, width, separation)
     put(figure, mean, width, separation)
     before = numbers(figure)[3]
     figure.get_by_role("button", name="To the reverse optimum").click()
-    output = figure.locator("output")
+    output = figure.locator(SENTENCE)
     output.filter(has_not_text=said(mean, width)).wait_for()
     m, s, _, reverse = numbers(figure)
     assert reverse < before
@@ -129,7 +129,7 @@ def test_reverse_has_two_resting_places_and_says_their_prices(figure):
     for mean in (-2.5, 2.5):
         put(figure, mean, 1, 6)
         figure.get_by_role("button", name="To the reverse optimum").click()
-        figure.locator("output").filter(has_not_text=said(mean, 1)).wait_for()
+        figure.locator(SENTENCE).filter(has_not_text=said(mean, 1)).wait_for()
         prices.append(numbers(figure)[3])
     assert prices == [pytest.approx(-math.log(w), abs=0.006) for w in (1 - WEIGHT, WEIGHT)]
 
@@ -139,20 +139,20 @@ def test_close_bumps_no_longer_hold_the_small_one(figure):
     means = []
     for separation in (3.2, 3, 2):
         put(figure, -separation / 2, 0.6, separation)
-        before = figure.locator("output").inner_text()
+        before = words_of(figure)
         figure.get_by_role("button", name="To the reverse optimum").click()
-        figure.locator("output").filter(has_not_text=before).wait_for()
+        figure.locator(SENTENCE).filter(has_not_text=before).wait_for()
         means.append(numbers(figure)[0] / separation)
     assert means == pytest.approx([-0.47, 0.49, 0.19], abs=0.02)
 
 
 def test_reset_restores_the_opening(figure):
-    opening = figure.locator("output").inner_text()
+    opening = words_of(figure)
     assert "holding 0.30 and 0.70 of its mass" in opening
     put(figure, -1, 1, 3)
     figure.get_by_role("button", name="Reset").click()
-    figure.locator("output").filter(has_text=said(2, 0.6)).wait_for()
-    assert figure.locator("output").inner_text() == opening
+    figure.locator(SENTENCE).filter(has_text=said(2, 0.6)).wait_for()
+    assert words_of(figure) == opening
     assert figure.get_by_label("Separation").input_value() == "4"
 
 
@@ -161,7 +161,7 @@ def test_animation_ends_where_the_jump_does(figure):
     figure.page.emulate_media(reduced_motion="no-preference")
     figure.get_by_role("button", name="To the forward optimum").click()
     width = math.sqrt(SCALE**2 + WEIGHT * (1 - WEIGHT) * 16)
-    figure.locator("output").filter(has_text=said(0.8, width)).wait_for()
+    figure.locator(SENTENCE).filter(has_text=said(0.8, width)).wait_for()
 
 
 def test_dragging_moves_the_mean_and_the_shoulder_sets_the_width(figure):
@@ -210,7 +210,7 @@ def test_what_is_said_never_shrinks_under_the_hand(figure):
     for value in (0.5, -3.1, 4, 0, 2.2, -5, 1):
         mean.fill(str(value))
         wait_until_drawn(figure.page)
-        texts.add(figure.locator("output").inner_text())
+        texts.add(words_of(figure))
         heights.append(figure.evaluate("(figure) => figure.offsetHeight"))
     assert len(texts) == 7
     assert heights == sorted(heights)

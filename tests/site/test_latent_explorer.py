@@ -44,7 +44,7 @@ def test_networks_agree_with_pytorch_on_a_grid(vae, digits, open_page):
     x, _ = digits
     axis = torch.linspace(-3, 3, 4)
     z = torch.cartesian_prod(axis, axis, axis, axis)  # (256, 4)
-    packed = [pack_network(network) for network in (vae.decoder, vae.encoder)]
+    packed = [pack_network(vae.decoder, 4, 784), pack_network(vae.encoder, 784, 8)]
     networks = [(spec, encoded(weights)) for spec, weights in packed]
     shared = (HERE / "shared.js").read_text(encoding="utf-8")
     page = open_page("book/glossary")

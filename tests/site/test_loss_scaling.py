@@ -4,7 +4,7 @@ import itertools
 import re
 
 import pytest
-from widgets import wait_until_drawn
+from widgets import wait_until_drawn, words_of
 
 from em2vae.interactive.loss_scaling import implied_beta
 
@@ -56,7 +56,7 @@ def chosen(lab):
 
 def shown(lab):
     """beta, that of the model shown, its rate and its distortion."""
-    text = lab.locator("output").inner_text().replace(",", "")
+    text = words_of(lab).replace(",", "")
     return [
         float(re.search(pattern, text)[1])
         for pattern in (
@@ -103,7 +103,7 @@ def test_presets_say_what_they_imply(lab, name):
     lab.get_by_role("button", name=name, exact=True).click()
     wait_until_drawn(lab.page)
     assert shown(lab)[0] == pytest.approx(beta, rel=1e-3)
-    assert verdict in lab.locator("output").inner_text()
+    assert verdict in words_of(lab)
     assert implied_beta(**chosen(lab)) == pytest.approx(beta, rel=1e-3)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import traitlets
 from torch.distributions import MultivariateNormal, kl_divergence
-from widgets import wait_until_drawn
+from widgets import SENTENCE, wait_until_drawn, words_of
 
 from em2vae.interactive.mean_field import MeanField
 
@@ -28,7 +28,7 @@ def figure(open_page):
 
 def said(figure) -> list[float]:
     wait_until_drawn(figure.page)
-    groups = SAID.fullmatch(figure.locator("output").inner_text()).groups()
+    groups = SAID.fullmatch(words_of(figure)).groups()
     return [float(text.replace("−", "-")) for text in groups if text]
 
 
@@ -106,14 +106,14 @@ def test_a_drag_moves_q_and_starts_again(figure):
 def test_running_walks_and_pausing_stops_the_walk(figure):
     figure.get_by_role("button", name="Restart").click()
     assert said(figure)[0] == 0
-    assert "Gibbs" not in figure.locator("output").inner_text()
+    assert "Gibbs" not in words_of(figure)
     figure.get_by_role("button", name="Run Gibbs").click()
-    figure.locator("output").filter(has_text=re.compile(r"\d\d Gibbs draws")).wait_for()
+    figure.locator(SENTENCE).filter(has_text=re.compile(r"\d\d Gibbs draws")).wait_for()
     figure.get_by_role("button", name="Pause").click()
     wait_until_drawn(figure.page)
-    stopped = figure.locator("output").inner_text()
+    stopped = words_of(figure)
     figure.page.wait_for_timeout(300)  # five steps' time
-    assert figure.locator("output").inner_text() == stopped
+    assert words_of(figure) == stopped
     figure.get_by_role("button", name="Gibbs sweep", exact=True).click()
     assert said(figure)[6] == float(SAID.fullmatch(stopped).groups()[6]) + 1
 
@@ -122,7 +122,7 @@ def test_running_q_ends_at_the_lasting_gap(figure):
     figure.get_by_label("Correlation ρ").fill("0.5")
     figure.get_by_role("button", name="Restart").click()
     figure.get_by_role("button", name="Run q").click()
-    figure.locator("output").filter(has_text="mean 0.00, 0.00 and").wait_for()
+    figure.locator(SENTENCE).filter(has_text="mean 0.00, 0.00 and").wait_for()
     figure.get_by_role("button", name="Run q").wait_for()  # "Pause" until it stops by itself
     updates, m1, m2, _, gap, least = said(figure)
     assert updates > 3

@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 import traitlets
+from widgets import SENTENCE, words_of
 
 from em2vae import ProbabilisticPCA, load_digits
 from em2vae.interactive.figure import HERE
@@ -41,13 +42,13 @@ def figure(open_page):
 def show(figure, latent_dim: int, n_samples: int) -> None:
     figure.get_by_role("slider", name="Latent dimensions").fill(str(DIMS.index(latent_dim)))
     figure.get_by_role("slider", name="Samples").fill(str(round(math.log10(n_samples), 1)))
-    said = figure.locator("output").filter(has_text=f"K = {latent_dim}, {n_samples:,} sample")
+    said = figure.locator(SENTENCE).filter(has_text=f"K = {latent_dim}, {n_samples:,} sample")
     said.wait_for()
 
 
 def numbers(figure) -> tuple[float, float, float]:
     """Estimate, exact value and the best sample's share, as the figure says them."""
-    text = figure.locator("output").inner_text()
+    text = words_of(figure)
     pattern = f"is {NUMBER} nats, {NUMBER} (below|above) the exact {NUMBER}. .* {NUMBER} %"
     estimate, miss, side, exact, share = re.search(pattern, text).groups()
     estimate, miss, exact = (float(n.replace("−", "-")) for n in (estimate, miss, exact))
@@ -98,7 +99,7 @@ def test_it_opens_on_a_miss_and_few_dimensions_mend_it(figure):
 
 def test_every_control_changes_the_picture(figure):
     canvases = "f => [...f.querySelectorAll('canvas')].map((c) => c.toDataURL())"
-    said = figure.locator("output")
+    said = figure.locator(SENTENCE)
     for act in (
         lambda: figure.get_by_role("button", name="New samples").click(),
         lambda: figure.get_by_role("button", name="Another digit").click(),

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from widgets import wait_until_drawn
+from widgets import SENTENCE, wait_until_drawn, words_of
 
 from em2vae import VAE, fit, load_digits
 from em2vae.data import binarize
@@ -65,7 +65,7 @@ def test_scrubbing_moves_codes_and_pictures(open_page, scheme):
     scrub.fill("0")
     wait_until_drawn(figure.page)
     before = figure.evaluate(pictures)
-    assert "After 0 epochs" in figure.locator("output").inner_text()
+    assert "After 0 epochs" in words_of(figure)
     scrub.fill(scrub.get_attribute("max"))
     wait_until_drawn(figure.page)
     after = figure.evaluate(pictures)
@@ -75,7 +75,7 @@ def test_scrubbing_moves_codes_and_pictures(open_page, scheme):
 
 def test_playing_goes_from_the_first_to_the_last_epoch(open_page):
     figure = open_page(PAGE).locator("figure[data-interactive='training-scrubber']")
-    said = figure.locator("output")
+    said = figure.locator(SENTENCE)
     last = said.inner_text()
     texts = said.evaluate_handle(READ_ALOUD)
     figure.get_by_role("button", name="Play the training").click()

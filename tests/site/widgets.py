@@ -37,6 +37,8 @@ RENDER = f"""async ([text, state, binary]) => {{
 }}"""
 
 
+# What a figure says, as people see it; its <output> says the same to a screen reader, at rest.
+SENTENCE = ".em2vae-said"
 # The first frame draws what was changed, the second comes after it.
 DRAWN = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
@@ -44,6 +46,11 @@ DRAWN = "() => new Promise((done) => requestAnimationFrame(() => requestAnimatio
 def wait_until_drawn(page) -> None:
     """Wait for the frame that shows what was done last."""
     page.evaluate(DRAWN)
+
+
+def words_of(figure) -> str:
+    """The figure's sentence, as people see it, its no-break spaces like any other."""
+    return figure.locator(SENTENCE).inner_text().replace("\u00a0", " ")
 
 
 def encoded(data: bytes) -> str:

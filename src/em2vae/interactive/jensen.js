@@ -114,7 +114,7 @@ export default interactive(({ model }) => {
   });
 
   const pairs = NAMES.flatMap((_, i) => [places[i].element, weights[i].element]);
-  const sliders = h("div", { class: "em2vae-sliders" }, ...pairs);
+  const sliders = h("div", { class: "em2vae-sliders", style: "grid-template-columns: 1fr 1fr" }, ...pairs);
 
   // Draw
   const said = sentence();

@@ -184,8 +184,8 @@ export default interactive(({ model }) => {
       h(
         "div",
         { class: "em2vae-body" },
-        h("div", { class: "em2vae-side" }, words.element, ...rows.map(({ element }) => element), curve.canvas),
-        h("div", {}, ...groups),
+        h("div", { class: "em2vae-side" }, words.element, ...rows.map(({ element }) => element)),
+        h("div", { class: "em2vae-side" }, ...groups, curve.canvas),
       ),
     ],
     caption: CAPTION,

@@ -210,7 +210,7 @@ export default interactive(({ model }) => {
   return {
     buttons: [button("New samples", again), button("Another digit", another)],
     content: [
-      h("div", { class: "em2vae-body" }, dimension.element, size.element),
+      h("div", { class: "em2vae-sliders" }, dimension.element, size.element),
       said.element,
       h(
         "div",

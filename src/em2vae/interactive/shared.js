@@ -599,7 +599,7 @@ function fitToScreen(root) {
     return root.scrollHeight - root.clientHeight;
   };
   let best = [Infinity];
-  for (let size = 1; size > 0.55 && best[0] > 0; size -= 0.05) {
+  for (let size = 1; size > 0.4 && best[0] > 0; size -= 0.05) {
     const excess = tooTall(size);
     if (excess < best[0]) best = [excess, size];
   }
