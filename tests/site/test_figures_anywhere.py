@@ -97,11 +97,24 @@ def values(figure) -> list[str]:
     return [control.input_value() for control in figure.locator("input[type=range]").all()]
 
 
+# Where the page is once it has been there for ten frames.
+RESTING_PLACE = """() => new Promise((done) => {
+    let [last, same] = [scrollY, 0];
+    const look = () => {
+        same = scrollY === last ? same + 1 : 0;
+        last = scrollY;
+        if (same < 10) requestAnimationFrame(look);
+        else done(last);
+    };
+    requestAnimationFrame(look);
+})"""
+
+
 def swipe(page, box, start, move) -> int:
     """A finger's way in shares of the box and in pixels; how far the page scrolls meanwhile."""
     x, y = box["x"] + start[0] * box["width"], box["y"] + start[1] * box["height"]
     client = page.context.new_cdp_session(page)
-    before = page.evaluate("scrollY")
+    before = page.evaluate(RESTING_PLACE)
 
     def touch(kind, *points):
         client.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
@@ -110,14 +123,12 @@ def swipe(page, box, start, move) -> int:
     for step in range(1, 11):
         touch("touchMove", {"x": x + move[0] * step / 10, "y": y + move[1] * step / 10})
     touch("touchEnd")
-    wait_until_drawn(page)
-    page.wait_for_timeout(200)  # for a page that is scrolling
-    return page.evaluate("scrollY") - before
+    return page.evaluate(RESTING_PLACE) - before
 
 
 def in_the_middle(page, canvas) -> dict:
     canvas.evaluate("e => e.scrollIntoView({ block: 'center', behavior: 'instant' })")
-    wait_until_drawn(page)
+    page.evaluate(RESTING_PLACE)
     return canvas.bounding_box()
 
 
@@ -142,10 +153,11 @@ def test_a_finger_on_the_ring_moves_it_upwards_and_the_page_stays(visit):
     canvas = figure.locator("canvas.em2vae-map")
     limit = float(figure.locator("input[type=range]").last.get_attribute("max"))
     box = in_the_middle(page, canvas)
-    z = [float(figure.get_by_label(name).input_value()) for name in ("z₁", "z₂")]
+    sliders = [figure.get_by_role("slider", name=name) for name in ("z₁", "z₂")]
+    z = [float(slider.input_value()) for slider in sliders]
     ring = [0.5 + z[0] / 2 / limit, 0.5 - z[1] / 2 / limit]
     assert abs(swipe(page, box, ring, (2, -60))) < 5
-    after = [float(figure.get_by_label(name).input_value()) for name in ("z₁", "z₂")]
+    after = [float(slider.input_value()) for slider in sliders]
     assert after[1] - z[1] == pytest.approx(2 * limit * 60 / box["height"], rel=0.2)
 
 
