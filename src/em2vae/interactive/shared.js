@@ -603,7 +603,7 @@ function fitToScreen(root) {
     const excess = tooTall(size);
     if (excess < best[0]) best = [excess, size];
   }
-  tooTall(best[1]);
+  tooTall(best[0] < root.clientHeight / 4 ? best[1] : 1); // a small screen scrolls whatever the size
 }
 
 /* While the width stays, what the figure says takes the room of its longest text so far: a line more
