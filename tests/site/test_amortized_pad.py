@@ -351,9 +351,9 @@ def test_wrong_traits_say_what_was_expected(digits):
         pad.digit = 2
     with pytest.raises(traitlets.TraitError, match=r"shift must lie in -6\.\.6"):
         pad.shift = [0, 7]
-    with pytest.raises(traitlets.TraitError, match="sigma must hold two positive"):
+    with pytest.raises(traitlets.TraitError, match="sigma must hold 2 positive"):
         pad.sigma = [1.0, 0.0]
-    with pytest.raises(traitlets.TraitError, match="mu must hold two finite"):
+    with pytest.raises(traitlets.TraitError, match="mu must hold 2 finite"):
         pad.mu = [float("nan"), 0.0]
 
 

@@ -101,5 +101,5 @@ def test_dragging_the_top_of_q_moves_mean_and_width(figure):
 
 
 def test_a_width_that_is_not_positive_is_refused():
-    with pytest.raises(traitlets.TraitError, match="sigma must be positive, got -1"):
+    with pytest.raises(traitlets.TraitError, match="sigma"):
         ElboExplorer(sigma=-1)

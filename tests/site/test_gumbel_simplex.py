@@ -140,7 +140,7 @@ def test_the_ring_can_be_dragged_and_the_sliders_follow(figure):
 
 def test_traits_refuse_what_the_sliders_cannot_show():
     figure = GumbelSimplex(weights=[1, 0.5, 0.05], temperature=0.125, n_samples=256)
-    with pytest.raises(traitlets.TraitError, match=r"weights must lie between 0\.05 and 1\.0"):
+    with pytest.raises(traitlets.TraitError, match=r"weights must hold 3 .* from 0\.05 to 1,"):
         figure.weights = [0.0, 0.5, 0.5]
     for name, value in (("temperature", 0.1), ("n_samples", 0), ("weights", [0.5, 0.5])):
         with pytest.raises(traitlets.TraitError):

@@ -54,7 +54,7 @@ def test_wrong_arguments_say_what_was_expected(recorded):
     with pytest.raises(ValueError, match="latent_dim = 2, got 3"):
         scrubber.recorder(VAE(3, (8,)))
     with pytest.raises(ValueError, match="x and labels must match, got 50 and 1"):
-        TrainingScrubber(x, torch.zeros(1), epochs=(0,))
+        TrainingScrubber(x, torch.zeros(1, dtype=torch.long), epochs=(0,))
 
 
 @pytest.mark.parametrize("scheme", ["http", "file"])

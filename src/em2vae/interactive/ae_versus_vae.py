@@ -40,8 +40,9 @@ class AeVersusVae(InteractiveFigure):
         code, z: the point shown on the autoencoder's map, in scaled units, and on the VAE's.
 
     Raises:
-        TypeError, ValueError: x is not a binary table of images, labels do not match it, codes do
-            not have two dimensions, or start or end names no image.
+        TypeError, ValueError: x is not a binary table of 28x28 images, labels are not their
+            digits, or codes do not have two dimensions.
+        traitlets.TraitError: start or end names no image.
     """
 
     start = traitlets.Int().tag(sync=True)
