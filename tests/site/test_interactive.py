@@ -6,13 +6,13 @@ import json
 import pytest
 from bs4 import BeautifulSoup
 from pages import PAGES
-from widgets import wait_until_drawn
+from widgets import wait_until_drawn, words_of
 
 FIGURES = "figure.em2vae[data-interactive]"
 # What a person perceives of a figure: its pixels, its drawing, the numbers in words.
 SNAPSHOT = """(figure) => [
     ...[...figure.querySelectorAll("canvas")].map((e) => e.toDataURL()),
-    ...[...figure.querySelectorAll("svg, output")].map((e) => e.outerHTML),
+    ...[...figure.querySelectorAll("svg, .em2vae-said")].map((e) => e.outerHTML),
 ].join("\\n")"""
 NAME = """(control) =>
     control.tagName === "BUTTON"
@@ -62,7 +62,9 @@ def test_every_figure_becomes_ready(shown, scheme):
 def test_figures_say_what_they_are(shown):
     for figure in itertools.chain(*shown()):
         assert figure.locator("figcaption").inner_text().strip()
-        assert figure.locator('output[aria-live="polite"]').first.inner_text().strip()
+        spoken = figure.locator('output[aria-live="polite"]')
+        spoken.filter(has_text=words_of(figure)).wait_for()  # at rest, a voice says what is shown
+        assert words_of(figure).strip()
         drawings = figure.locator("canvas, svg:not(svg svg)").all()
         assert drawings
         for drawing in drawings:
