@@ -20,7 +20,7 @@ from results import write_result
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests/site"), str(ROOT / "book/_ext")]
-from chromium import find_browser  # noqa: E402
+from browsers import find_browser  # noqa: E402
 from pages import PAGES  # noqa: E402
 
 PAGE = "book/12-latent-space"  # its first paint is measured
@@ -171,7 +171,7 @@ def main() -> None:
     result = {"page": PAGE, "warm `make book`, seconds": summary([build() for _ in range(3)])}
     with sync_playwright() as playwright, serve(ROOT / "_build/html") as server:
         browser = playwright.chromium.launch(
-            executable_path=find_browser(playwright.chromium.executable_path),
+            executable_path=find_browser("chromium", playwright.chromium.executable_path),
             args=["--disable-gpu", "--disable-background-networking"],
         )
         url = f"http://127.0.0.1:{server.server_port}/"

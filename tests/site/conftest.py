@@ -11,29 +11,23 @@ Fixtures for the tests of this folder:
   warning or an error to the console, throws, misses a file or asks another host for one fails the
   test at its end.
 - `site_url`, `file_url`: the two addresses that the pages are served from, ending in "/".
+- `browser`: Playwright's Chromium behind `open_page`. Firefox and WebKit: test_engines.py.
 
 `PAGES` (from pages.py) lists the docnames of the book and "search".
 """
 
-import functools
 import shutil
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from chromium import find_browser
+from browsers import find_browser, wanted
 from filelock import FileLock
-from pages import HTML, ROOT, build, out_of_date
-from playwright.sync_api import Error, sync_playwright
+from pages import HTML, ROOT, build, out_of_date, views, wait_until_settled
+from playwright.sync_api import sync_playwright
+from server import serve
 
 # No name but the loopback address resolves.
 NETWORK_CUT = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
-SETTLED = """() => {
-    const views = document.querySelector('script[type="application/vnd.jupyter.widget-view+json"]');
-    const loading = document.querySelector('figure.em2vae[data-state="loading"]');
-    return !views && !loading;
-}"""
 
 
 @pytest.fixture(scope="session")
@@ -52,15 +46,8 @@ def site(one_at_a_time) -> Path:
 
 @pytest.fixture(scope="session")
 def site_url(site):
-    class Handler(SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    handler = functools.partial(Handler, directory=site)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
+    with serve(site) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="session")
@@ -73,9 +60,11 @@ def file_url(site, tmp_path_factory):
 # A module's own browser: an open one holds an event loop, which the kernels of nbval also want.
 @pytest.fixture(scope="module")
 def browser(one_at_a_time):
+    if "chromium" not in wanted():
+        pytest.skip("EM2VAE_ENGINES leaves Chromium out")
     with sync_playwright() as playwright:
         with one_at_a_time:
-            path = find_browser(playwright.chromium.executable_path)
+            path = find_browser("chromium", playwright.chromium.executable_path)
         browser = playwright.chromium.launch(
             executable_path=path,
             args=["--disable-gpu", "--disable-background-networking", NETWORK_CUT],
@@ -85,7 +74,7 @@ def browser(one_at_a_time):
 
 
 @pytest.fixture
-def open_page(browser, request):
+def open_page(browser, site, request):
     contexts, problems = [], []
 
     def open_page(name, scheme="http", dark=False, width=1280, formulas=False):
@@ -103,7 +92,7 @@ def open_page(browser, request):
         page = context.new_page()
         watch(page, base, problems)
         page.goto(base + (name if ".html" in name else f"{name}.html"))
-        wait_until_settled(page, problems)
+        wait_until_settled(page, views(site, name), problems)
         return page
 
     yield open_page
@@ -132,12 +121,3 @@ def watch(page, base: str, problems: list[str]) -> None:
     page.on("request", on_request)
     page.on("requestfailed", lambda r: problems.append(f"{page.url}: {r.url}: {r.failure}"))
     page.on("response", on_response)
-
-
-def wait_until_settled(page, problems: list[str]) -> None:
-    """Wait for the figures' first paint and for MathJax."""
-    try:
-        page.wait_for_function(SETTLED)
-    except Error:
-        problems.append(f"{page.url}: a figure is still loading after 10 s")
-    page.evaluate("window.MathJax?.startup?.promise?.then(() => null)")

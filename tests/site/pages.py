@@ -1,22 +1,34 @@
 """The pages of the site, from the table of contents, and how the site is built."""
 
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from em2vae_book import dependencies, sources
+from playwright.sync_api import Error
 from sphinx_external_toc.parsing import parse_toc_yaml
 
 ROOT = Path(__file__).parents[2]
 HTML = ROOT / "_build" / "html"
 DOCNAMES = list(parse_toc_yaml(ROOT / "_toc.yml"))
 PAGES = [*DOCNAMES, "search"]
-UNSET_FORMULAS = """() =>
-    [...document.querySelectorAll(".math")]
-        .filter((e) => !e.querySelector("mjx-container") || e.querySelector("mjx-merror"))
-        .map((e) => e.textContent)
+# How many figures have been painted for the first time or replaced by a message.
+STARTED = """() => document.querySelectorAll(
+    'figure.em2vae:not([data-state="loading"]), :not(figure) > .em2vae-message').length
 """
+# What an open page lacks: its title, one visible headline, formulas that are set.
+FAULTS = """() => {
+    const headlines = [...document.querySelectorAll("h1")].filter((e) => e.checkVisibility());
+    const unset = [...document.querySelectorAll(".math")]
+        .filter((e) => !e.querySelector("mjx-container") || e.querySelector("mjx-merror"));
+    return [
+        ...(document.title ? [] : ["no title"]),
+        ...(headlines.length === 1 ? [] : [`${headlines.length} headlines`]),
+        ...unset.map((e) => `not set: ${e.textContent}`),
+    ];
+}"""
 
 
 def out_of_date(built: Path) -> bool:
@@ -40,8 +52,22 @@ def build(root: Path, **options) -> None:
 
 
 def faults(page) -> list[str]:
-    """What an open page lacks: its title, one visible headline, formulas that are set."""
-    missing = [] if page.title() else ["no title"]
-    if (count := page.locator("h1:visible").count()) != 1:
-        missing.append(f"{count} headlines")
-    return missing + [f"not set: {formula}" for formula in page.evaluate(UNSET_FORMULAS)]
+    """What an open page of Playwright lacks, one line each."""
+    return page.evaluate(FAULTS)
+
+
+def views(site: Path, name: str) -> int:
+    """How many figures a page's source holds. On the open page the host replaces their views
+    before it has loaded their modules, and until then nothing tells that there will be figures."""
+    page = site / re.split("[?#]", name)[0]
+    page = page if page.suffix == ".html" else page.with_name(f"{page.name}.html")
+    return page.read_text(encoding="utf-8").count('type="application/vnd.jupyter.widget-view+json"')
+
+
+def wait_until_settled(page, figures: int, problems: list[str]) -> None:
+    """Wait for the first paint of that many figures and for MathJax."""
+    try:
+        page.wait_for_function(f"({STARTED})() >= {figures}")
+    except Error:
+        problems.append(f"{page.url}: not all of {figures} figures have started after 10 s")
+    page.evaluate("window.MathJax?.startup?.promise?.then(() => null)")
