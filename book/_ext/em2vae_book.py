@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import zipfile
 from html import escape
 from pathlib import Path
 
@@ -20,13 +21,29 @@ logger = logging.getLogger(__name__)
 
 HOST = "em2vae-host.js"
 BRANCH = "main"
-# Enough of MathJax for TeX in HTML, its menu and its screen-reader support: 6 of 24 MB.
+GET_THE_BOOK = "book/get-the-book"
+# Enough of MathJax for TeX in HTML, and for letters as paths where a page is refused its fonts.
 MATHJAX_PARTS = (
     "tex-chtml.js",
     "output/chtml/fonts/woff-v2",
+    "output/svg.js",
+    "output/svg/fonts",
     "input/tex/extensions",
-    "a11y",
-    "sre",
+)
+# What the site carries of itself, for readers whose copy does not know its repository.
+SOURCE = "em2vae-source.zip"
+SOURCE_PARTS = (
+    "README.md",
+    "Makefile",
+    "conftest.py",
+    "pyproject.toml",
+    "requirements.txt",
+    "_config.yml",
+    "_toc.yml",
+    "book",
+    "src",
+    "tests",
+    "benchmarks",
 )
 CODE_BLOCK = re.compile(r'<div class="highlight">.*?</div>', re.DOTALL)
 EQUATION_NAME = re.compile(r"\b([Ee]q\.) ([a-z][a-z0-9-]*[a-z0-9])")
@@ -76,24 +93,42 @@ def choose_execution_cache(app, config) -> None:
     config.nb_execution_cache_path = str(cache)
 
 
-def add_repository(app, config) -> None:
-    """Repository and launch buttons, if the build knows its own repository."""
+def repository_url() -> str:
+    """The address of the book's repository, if the build's environment names it, else ""."""
     url = os.environ.get("BOOK_REPOSITORY_URL", "").strip().rstrip("/").removesuffix(".git")
     server, name = os.environ.get("GITHUB_SERVER_URL"), os.environ.get("GITHUB_REPOSITORY")
-    if not url and server and name:
-        url = f"{server}/{name}"
-    if url:
-        config.html_theme_options |= {
-            "repository_url": url,
-            "repository_branch": BRANCH,
-            "use_repository_button": True,
-            "use_issues_button": True,
-            "launch_buttons": {
-                "notebook_interface": "jupyterlab",
-                "binderhub_url": "https://mybinder.org",
-                "colab_url": "https://colab.research.google.com",
-            },
-        }
+    return url or (f"{server}/{name}" if server and name else "")
+
+
+def add_repository(app, config) -> None:
+    """Repository and launch buttons, if the build knows its own repository."""
+    url = repository_url()
+    if not url:
+        return
+    buttons = {"notebook_interface": "jupyterlab", "binderhub_url": "https://mybinder.org"}
+    if url.startswith("https://github.com/"):  # Colab reads notebooks from nowhere else
+        buttons["colab_url"] = "https://colab.research.google.com"
+    config.html_theme_options |= {
+        "repository_url": url,
+        # The theme stops at a host that it does not know. Most of the others are like GitLab.
+        "repository_provider": "github" if "://github." in url else "gitlab",
+        "repository_branch": BRANCH,
+        "use_repository_button": True,
+        "use_issues_button": True,
+        "launch_buttons": buttons,
+    }
+
+
+def name_repository(app, docname, source) -> None:
+    """Write the repository's address for REPOSITORY_URL, and drop the blocks that do not apply.
+
+    A block stands between lines `% if repository` (or `% if no repository`) and `% end`.
+    """
+    url = repository_url()
+    dropped = "no repository" if url else "repository"
+    block = rf"^% if {dropped}\n.*?^% end\n"
+    text = re.sub(block, "", source[0], flags=re.MULTILINE | re.DOTALL)
+    source[0] = text.replace("REPOSITORY_URL", url)
 
 
 def number_by_file_name(app, env) -> list[str]:
@@ -189,8 +224,35 @@ def link_equations(app, pagename, templatename, context, doctree) -> None:
     context["body"] = CODE_BLOCK.sub(lambda block: EQUATION_NAME.sub(link, block[0]), body)
 
 
+def add_to_head(app, pagename, templatename, context, doctree) -> None:
+    """Run first.js before the theme's own first line, and say at the downloads how to run them."""
+    first = (Path(__file__).parent / "first.js").read_text(encoding="utf-8")
+    context["metatags"] = f"{context.get('metatags', '')}\n<script>\n{first}</script>\n"
+    for button in context.get("header_buttons", []):
+        if button.get("label") == "download-buttons" and GET_THE_BOOK in app.env.found_docs:
+            link = {
+                "type": "link",
+                "url": context["pathto"](GET_THE_BOOK),
+                "text": "How to run it",
+                "tooltip": "What a notebook needs",
+                "icon": "fas fa-circle-question",
+                "label": "how-to-run-button",
+            }
+            button["buttons"].append(link)
+
+
+def pack_book(root: Path, target: Path) -> None:
+    """The book's sources in one archive, which pip installs as it is."""
+    parts = [root / part for part in SOURCE_PARTS]
+    files = [f for part in parts for f in (sources(part) if part.is_dir() else [part])]
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in files:
+            if file.is_file():
+                archive.write(file, f"{target.stem}/{file.relative_to(root).as_posix()}")
+
+
 def copy_files(app, exception) -> None:
-    """The parts of MathJax that the site needs, and the static page's host of the figures."""
+    """The book itself, the parts of MathJax that it needs, and the host of its figures."""
     if exception or app.builder.format != "html":
         return
     static = Path(app.outdir) / "_static"
@@ -200,6 +262,7 @@ def copy_files(app, exception) -> None:
         copy_asset(package / "static/mathjax" / part, target if "." not in part else target.parent)
     host = Path(app.srcdir) / "src/em2vae/interactive/host.js"
     shutil.copyfile(host, static / HOST)
+    pack_book(Path(app.srcdir), Path(app.outdir) / SOURCE)
 
 
 def write_redirect(app, exception) -> None:
@@ -228,11 +291,14 @@ def setup(app) -> dict:
         register_plugin("pybtex.backends", name, backend, force=True)
     app.connect("config-inited", choose_execution_cache)
     app.connect("config-inited", add_repository)
+    app.connect("source-read", name_repository)
     app.connect("doctree-read", note_reused_figures)
     # After Sphinx's own numbering.
     app.connect("env-get-updated", number_by_file_name, priority=900)
     app.connect("html-page-context", reuse_figures)
     app.connect("html-page-context", link_equations)
+    # After the theme has made its buttons.
+    app.connect("html-page-context", add_to_head, priority=600)
     app.connect("build-finished", copy_files)
     # Before the table of contents adds a barer one.
     app.connect("build-finished", write_redirect, priority=400)

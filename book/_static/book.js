@@ -1,6 +1,3 @@
-/* A search fetches each page that it found for an excerpt, which browsers refuse over file://. */
-if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
-
 /* Landmarks and roles that the theme leaves out or gets wrong. */
 document.addEventListener("DOMContentLoaded", () => {
   const sidebar = document.getElementById("pst-primary-sidebar");
@@ -10,3 +7,21 @@ document.addEventListener("DOMContentLoaded", () => {
     entry.setAttribute("role", "listitem"); // its parent is a list, and doc-biblioentry is obsolete
   }
 });
+
+/* Paper is white, whatever the screen is: print the light page. */
+(() => {
+  const root = document.documentElement;
+  let theme = null; // of the screen, while it is printed
+  function print(printing) {
+    if (printing && root.dataset.theme !== "light") {
+      theme = root.dataset.theme;
+      root.dataset.theme = "light";
+    } else if (!printing && theme) {
+      root.dataset.theme = theme;
+      theme = null;
+    }
+  }
+  addEventListener("beforeprint", () => print(true));
+  addEventListener("afterprint", () => print(false));
+  matchMedia("print").addEventListener("change", ({ matches }) => print(matches));
+})();

@@ -1,0 +1,49 @@
+/* A link to a place in a page. After the browser went there the page goes on growing and shrinking:
+   solutions fold, formulas and figures take their size. Until all have settled, or the reader
+   moves, the place stays where it belongs. */
+(() => {
+  let place = null;
+  let settled = false;
+
+  function unfold(element) {
+    let unfolded = false;
+    for (let box = element.parentElement; box; box = box.parentElement) {
+      if (!box.matches("details:not([open]), .toggle-hidden")) continue;
+      if (box.matches("details")) box.open = true;
+      else box.querySelector(".toggle-button").click();
+      unfolded = true;
+    }
+    return unfolded;
+  }
+
+  function go() {
+    place?.scrollIntoView({ behavior: "instant" });
+  }
+
+  function follow() {
+    place = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (place && unfold(place)) go();
+    if (settled) place = null;
+  }
+
+  function leave() {
+    go();
+    place = null;
+    settled = true;
+  }
+
+  for (const move of ["wheel", "touchmove", "pointerdown", "keydown"]) {
+    addEventListener(move, () => (place = null), { capture: true, passive: true });
+  }
+  addEventListener("hashchange", follow);
+  addEventListener("DOMContentLoaded", () => {
+    // Who comes back or reloads stays where they were.
+    if (performance.getEntriesByType("navigation")[0]?.type === "navigate") follow();
+    const article = document.querySelector("article");
+    if (article) new ResizeObserver(go).observe(article);
+  });
+  addEventListener("load", async () => {
+    await window.MathJax?.startup?.promise;
+    leave();
+  });
+})();
