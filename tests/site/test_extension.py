@@ -3,11 +3,13 @@
 import os
 import re
 import shutil
+import zipfile
 from types import SimpleNamespace
 
 import em2vae_book
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
 from pages import ROOT, build
 
 FROM_ENVIRONMENT = ("BOOK_REPOSITORY_URL", "GITHUB_SERVER_URL", "GITHUB_REPOSITORY")
@@ -17,7 +19,7 @@ root: book/index
 parts:
   - caption: One
     numbered: 2
-    chapters: [{file: book/07-small}]
+    chapters: [{file: book/07-small}, {file: book/get-the-book}]
 """
 INDEX = """# A small book
 {numref}`fig-line`, {eq}`same`
@@ -42,10 +44,11 @@ PLOT = {"image": {"alt": "A line."}, "figure": {"caption": "A line.", "name": "f
 @pytest.fixture(scope="module")
 def small_book(tmp_path_factory):
     root = tmp_path_factory.mktemp("small-book")
-    for name in ("_config.yml", "requirements.txt"):
-        shutil.copy(ROOT / name, root)
+    for name in ("_config.yml", "requirements.txt", "book/get-the-book.md"):
+        (root / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, root / name)
     for name in ("book/_ext", "book/_static", "src/em2vae/interactive"):
-        shutil.copytree(ROOT / name, root / name)
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     notebook = nbformat.v4.new_notebook()
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
     notebook.cells = [nbformat.v4.new_markdown_cell(CELLS[0])]
@@ -72,6 +75,16 @@ def test_small_book(small_book):
     index = (small_book / "_build/html/book/index.html").read_text(encoding="utf-8")
     assert runs(small_book) == 1
     assert "mybinder.org" not in chapter and "colab" not in chapter and "github.com" not in chapter
+    # It says how to get it without an address that it does not know, and carries what it names.
+    assert 'href="get-the-book.html"' in chapter.partition("<article")[0], "beside the downloads"
+    how = text_of(small_book, "get-the-book")
+    assert "pip install jupyterlab ./em2vae-source.zip" in how and "does not know" in how
+    assert "git clone" not in how and "git+" not in how and "REPOSITORY" not in how
+    packed = zipfile.ZipFile(small_book / "_build/html/em2vae-source.zip").namelist()
+    assert "em2vae-source/book/07-small.ipynb" in packed
+    assert "em2vae-source/src/em2vae/interactive/host.js" in packed
+    assert {name.split("/")[1] for name in packed} == {"_config.yml", "requirements.txt",
+                                                       "_toc.yml", "book", "src"}  # fmt: skip
     # Numbers come from the file name, and other pages see them.
     assert '<span class="eqno">(7.1)' in chapter
     assert "Fig. 7.1" in index and "(7.1)" in index and ">7. Small" in index
@@ -87,6 +100,15 @@ def test_small_book(small_book):
     assert "mybinder.org/v2/gh/reader/copy/main?urlpath=lab/tree/book/07-small.ipynb" in chapter
     assert "/github/reader/copy/blob/main/book/07-small.ipynb" in chapter
     assert 'href="https://github.com/reader/copy"' in chapter
+    how = text_of(small_book, "get-the-book")
+    assert "pip install jupyterlab git+https://github.com/reader/copy\n" in how
+    assert "git clone https://github.com/reader/copy em2vae-book" in how
+    assert "does not know" not in how and "REPOSITORY" not in how
+
+    # A host that the theme does not know, and where Colab cannot read.
+    chapter = build_small(small_book, BOOK_REPOSITORY_URL="https://codeberg.org/reader/copy")
+    assert 'href="https://codeberg.org/reader/copy"' in chapter and "colab" not in chapter
+    assert "mybinder.org/v2/git/https%3A//codeberg.org/reader/copy/main" in chapter
 
     (small_book / "src/em2vae/interactive/host.js").write_text("// changed")
     wrong = INDEX.replace("NAME", "no-such-figure") + "\n```\n# eq. no-such-equation\n```\n"
@@ -97,6 +119,11 @@ def test_small_book(small_book):
     assert runs(small_book) == 2, "a change in src/ must run the chapter again"
     assert len(list((small_book / "_build/.jupyter_cache").iterdir())) == 1
     assert not (small_book / "_build/html/index.html").exists()
+
+
+def text_of(root, name) -> str:
+    html = (root / f"_build/html/book/{name}.html").read_text(encoding="utf-8")
+    return BeautifulSoup(html, "html.parser").find("article").get_text()
 
 
 def runs(root) -> int:
@@ -140,6 +167,7 @@ def test_repository_is_what_the_environment_says(monkeypatch):
     assert repository_options(monkeypatch, GITHUB_SERVER_URL="https://github.com") == {}
     runner = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "a/b"}
     assert repository_options(monkeypatch, **runner)["repository_url"] == "https://github.com/a/b"
+    assert "colab_url" in repository_options(monkeypatch, **runner)["launch_buttons"]
     named = runner | {"BOOK_REPOSITORY_URL": "https://gitlab.com/c/d/"}
     assert repository_options(monkeypatch, **named)["repository_url"] == "https://gitlab.com/c/d"
 
