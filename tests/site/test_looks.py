@@ -1,4 +1,5 @@
-"""Every built page in light, in dark and on a small phone: clean, accessible, nothing cut off."""
+"""Every built page in light, in dark and on a small phone: clean, accessible, nothing cut off,
+and printed from the dark on white."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -17,6 +18,22 @@ OVERFLOWING = """() => {
         .filter((e) => e.getBoundingClientRect().right > width + 1)
         .map((e) => `${e.tagName.toLowerCase()}.${e.className}`);
 }"""
+# Text that is less than 4.5 times as dark as white paper, which gets no backgrounds.
+PALE = """() => {
+    const linear = (v) => v <= 10 ? v / 3295 : ((v / 255 + 0.055) / 1.055) ** 2.4;
+    const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+    const pale = new Set();
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+        const { data, parentElement } = texts.currentNode;
+        if (!data.trim() || !parentElement.checkVisibility({ visibilityProperty: true })) continue;
+        const { color } = getComputedStyle(parentElement);
+        const ratio = 1.05 / (luminance(color.match(/[0-9.]+/g).map(Number)) + 0.05);
+        if (ratio < 4.5) pale.add(`${color}: ${data.trim().slice(0, 40)}`);
+    }
+    return [...pale];
+}"""
+THEME = "document.documentElement.dataset.theme"
 
 
 @pytest.mark.parametrize("look", ["light", "dark", "phone"])
@@ -31,3 +48,9 @@ def test_page_is_clean_accessible_and_no_wider_than_the_screen(open_page, name, 
     options = {"resultTypes": ["violations"], "preload": False, **RULES[look]}
     found = Axe().run(page, options=options)
     assert not found.violations_count, found.generate_report()
+    if look == "dark":
+        page.emulate_media(media="print")
+        page.wait_for_function(f"{THEME} === 'light'")
+        assert page.evaluate(PALE) == []
+        page.emulate_media(media="screen")
+        page.wait_for_function(f"{THEME} === 'dark'")
