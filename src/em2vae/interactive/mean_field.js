@@ -25,11 +25,13 @@ const leastGap = (rho) => -0.5 * Math.log1p(-rho * rho);
 const gap = (rho, [m1, m2]) =>
   leastGap(rho) + (m1 * m1 - 2 * rho * m1 * m2 + m2 * m2) / (2 * (1 - rho * rho));
 
+const START = [-1, -2.4]; // of every chain
+
 /* Two half-steps a sweep, each a draw from a conditional: eq. gibbs-step. Always the same noise. */
 function sample(rho, sweeps) {
   const noise = seededRandom(12);
   const width = Math.sqrt(1 - rho * rho);
-  let [z1, z2] = [-1, -2.4];
+  let [z1, z2] = START;
   const chain = { xs: [], ys: [], walkX: [z1], walkY: [z2] };
   for (let t = 0; t < sweeps; t++) {
     z1 = rho * z2 + width * noise.normal();
@@ -44,11 +46,15 @@ function sample(rho, sweeps) {
   return chain;
 }
 
-/* How many independent draws the mean of z2 over the sweeps is worth: T / sum over l of (1 - |l| / T) rho^2|l|. */
+/* How many independent draws the mean of z2 over T sweeps is worth: one over its mean squared error. That of a
+   chain that starts in the posterior is sum over l of (1 - |l| / T) rho^2|l| / T; this one starts at a point. */
 function worth(rho, sweeps) {
-  let inflation = 1;
-  for (let l = 1; l < sweeps; l++) inflation += 2 * (1 - l / sweeps) * rho ** (2 * l);
-  return sweeps / inflation;
+  let [inflation, memory] = [1, rho ** (2 * sweeps)]; // memory: of the start, summed over the sweeps
+  for (let l = 1; l < sweeps; l++) {
+    inflation += 2 * (1 - l / sweeps) * rho ** (2 * l);
+    memory += rho ** (2 * l);
+  }
+  return 1 / (inflation / sweeps + (START[1] ** 2 - 1) * (memory / sweeps) ** 2);
 }
 
 /* Mean and variance of each coordinate of the draws, and their correlation. */
@@ -232,8 +238,9 @@ function describe({ rho, means, sweeps, chain }, loss) {
   if (sweeps < 2) return q;
   const { v1, v2, correlation } = moments(chain);
   const n = Math.round(worth(rho, sweeps));
+  const worthOf = n < 1 ? "less than one independent draw" : `about ${n} independent ${n === 1 ? "draw" : "draws"}`;
   return (
     `${q} The ${sweeps} Gibbs draws have variances ${shown(v1)} and ${shown(v2)} and correlation ` +
-    `${shown(correlation)}; they are worth about ${n} independent ${n === 1 ? "draw" : "draws"}.`
+    `${shown(correlation)}; they are worth ${worthOf}.`
   );
 }
