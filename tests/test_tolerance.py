@@ -94,6 +94,8 @@ CELLS = [  # what a cell prints where "gap 1.25" is stored, its metadata, how nb
     ("print('gap 1.25'); 3", {"tolerance": 0.02}, "FAILED"),
     ("pass", {"tolerance": 0.02}, "FAILED"),
     ("print('gap 1.25')", {"tolerance": 2.5}, "FAILED"),
+    # The settings of all tests hold for a notebook that is tested alone, too.
+    ("import os; print('gap', 1.25 * int(os.environ['TQDM_DISABLE']))", {}, "PASSED"),
 ]
 
 
@@ -109,6 +111,7 @@ def test_nbval_compares_within_the_stated_tolerance(pytester, monkeypatch):
     nbformat.write(page, pytester.path / "page.ipynb")
     pytester.makeconftest((ROOT / "conftest.py").read_text(encoding="utf-8"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
+    monkeypatch.delenv("TQDM_DISABLE")
     run = pytester.runpytest_subprocess(
         "--nbval-lax", "--nbval-current-env", "-v", "-p", "no:xdist"
     )
