@@ -3,6 +3,7 @@
 import torch
 import traitlets
 from torch import Tensor
+from torch.distributions import Normal, kl_divergence
 
 from em2vae.data import binarize
 from em2vae.figures import DIGIT_COLORS
@@ -91,7 +92,6 @@ class LatentExplorer(InteractiveFigure):
             self.z = self._means[change["new"]].tolist()
 
 
-def latent_kl(q_z: torch.distributions.Normal) -> Tensor:
+def latent_kl(q_z: Normal) -> Tensor:
     """Mean KL(q(z_k|x) || N(0, 1)) over the images: (K,), in nats (chapter 12, eq. kl-per-dim)."""
-    mu, var = q_z.mean, q_z.variance
-    return 0.5 * (mu**2 + var - 1 - var.log()).mean(0)
+    return kl_divergence(q_z, Normal(0.0, 1.0)).mean(0)
