@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 
 from em2vae import VAE
 
@@ -30,8 +31,8 @@ def calls_verdict(statement):
 
 
 @pytest.fixture(scope="module")
-def trials():
-    """(test, bug, fix) of each call of `verdict`, in the order of the page."""
+def museum():
+    """The page's names, and (test, bug, fix) of each call of `verdict`, in its order."""
     found = []
     scope = {"vae": VAE(latent_dim=8, hidden_dims=(128,))}  # untrained is enough
     for cell in NOTEBOOK.cells:
@@ -46,7 +47,17 @@ def trials():
         ]
         exec(compile(ast.Module(statements, []), cell.id, "exec"), scope)
         scope["verdict"] = lambda *trial: found.append(trial)
-    return found
+    return scope, found
+
+
+@pytest.fixture
+def trials(museum):
+    return museum[1]
+
+
+@pytest.fixture
+def passes(museum):
+    return museum[0]["passes"]
 
 
 def test_the_museum_has_twelve_exhibits():
@@ -58,21 +69,33 @@ def test_every_exhibit_and_the_exercise_has_its_trial(trials):
 
 
 @pytest.mark.parametrize("number", range(13))
-def test_a_test_fails_on_the_bug_and_passes_on_the_fix(trials, number):
+def test_a_test_fails_on_the_bug_and_passes_on_the_fix(trials, passes, number):
     test, bug, fix = trials[number]
-    assert not test(bug)
-    assert test(fix)
+    assert not passes(*test(bug))
+    assert passes(*test(fix))
 
 
-def test_a_verdict_stops_the_page_when_it_should():
+def test_values_pass_only_within_the_slack_and_in_the_right_shape(passes):
+    right = torch.ones(2)
+    assert passes(right + 0.1, right, 0.2)
+    assert passes(right, right, 0.0)
+    assert not passes(torch.tensor([1.0, 1.3]), right, 0.2)
+    assert not passes(torch.tensor([1.0, torch.nan]), right, 0.2)
+    assert not passes(torch.ones(2, 2), right, 0.2)
+
+
+def test_a_verdict_stops_the_page_when_it_should(museum):
     source = next(cell.source for cell in NOTEBOOK.cells if "def verdict(" in cell.source)
-    functions = [s for s in ast.parse(source).body if getattr(s, "name", "") == "verdict"]
-    scope = {}
-    exec(compile(ast.Module(functions, []), "verdict", "exec"), scope)
-    scope["verdict"](bool, 0, 1)
-    for bug, fix in ((1, 1), (0, 0), (1, 0)):
+    scope = {name: museum[0][name] for name in ("numbers", "passes")}
+    exec(compile(source, "verdict", "exec"), scope)
+
+    def is_one(part):
+        return torch.tensor(part), torch.tensor(1.0), 0.0
+
+    scope["verdict"](is_one, 0.0, 1.0)
+    for bug, fix in ((1.0, 1.0), (0.0, 0.0), (1.0, 0.0)):
         with pytest.raises(AssertionError):
-            scope["verdict"](bool, bug, fix)
+            scope["verdict"](is_one, bug, fix)
 
 
 def test_every_label_says_what_is_wrong_and_where_it_was_seen():
