@@ -44,6 +44,7 @@ SOURCE_PARTS = (
     "src",
     "tests",
     "benchmarks",
+    "findings",
 )
 CODE_BLOCK = re.compile(r'<div class="highlight">.*?</div>', re.DOTALL)
 EQUATION_NAME = re.compile(r"\b([Ee]q\.) ([a-z][a-z0-9-]*[a-z0-9])")
@@ -61,8 +62,9 @@ def cache_key(root: Path) -> str:
 
 def dependencies(root: Path) -> list[Path]:
     """The pins, the library, and the benchmarks' results that chapters show."""
-    files = (root / f"benchmarks/results/{name}.json" for name in ("claims", "quality"))
-    results = filter(Path.exists, files)  # a small test book has none
+    names = ("claims", "libraries", "quality")
+    results = (root / f"benchmarks/results/{name}.json" for name in names)
+    results = filter(Path.exists, results)  # a small test book has none
     return [root / "requirements.txt", *sources(root / "src"), *results]
 
 

@@ -142,10 +142,10 @@ def test_cache_key_follows_sources_pins_and_results(tmp_path):
     (tmp_path / "requirements.txt").write_text("torch==2")
     keys.append(em2vae_book.cache_key(tmp_path))
     (tmp_path / "benchmarks/results").mkdir(parents=True)
-    for name in ("claims", "quality"):
+    for name in ("claims", "libraries", "quality"):
         (tmp_path / f"benchmarks/results/{name}.json").write_text("{}")
         keys.append(em2vae_book.cache_key(tmp_path))
-    assert len(set(keys)) == 6
+    assert len(set(keys)) == 7
     for made in ("__pycache__/vae.pyc", "em2vae.egg-info/PKG-INFO", ".DS_Store"):
         (tmp_path / "src" / made).parent.mkdir(exist_ok=True)
         (tmp_path / "src" / made).write_text("made by a tool")
