@@ -205,10 +205,10 @@ def test_rungs_rise_and_fall_short_by_half_the_variance(pca, x):
 @pytest.mark.parametrize(
     ("trait", "value", "message"),
     [
-        ("points", [0.1, 1.0, 1.0], "points must lie between 0.2 and 6.0"),
-        ("points", [1.0, math.nan, 1.0], "points must lie between 0.2 and 6.0"),
-        ("weights", [0.0, 0.5, 0.5], "weights must lie between 0.05 and 1.0"),
-        ("points", [1.0, 2.0], "length 3"),
+        ("points", [0.1, 1.0, 1.0], "points must hold 3 finite numbers from 0.2 to 6"),
+        ("points", [1.0, math.nan, 1.0], "points must hold 3 finite numbers from 0.2 to 6"),
+        ("weights", [0.0, 0.5, 0.5], "weights must hold 3 finite numbers from 0.05 to 1"),
+        ("points", [1.0, 2.0], "points must hold 3 finite numbers from 0.2 to 6"),
         ("curve", "exp", "log"),
     ],
 )
