@@ -233,6 +233,7 @@ def test_dragging_moves_what_lies_under_the_pointer(live):
     before, points = get(page, "means", "points")
     canvas = page.locator("figure.em2vae canvas").first
     canvas.scroll_into_view_if_needed()
+    wait_until_drawn(page)  # it takes its size when it is drawn
     box = canvas.bounding_box()
     x_of = page.get_by_label("x₁")
     page.get_by_label("Move", exact=True).select_option("mean A")

@@ -228,13 +228,21 @@ def test_a_voice_hears_one_sentence_when_a_run_has_come_to_rest(visit, name, fig
     assert heard[-1] == shown[-1].replace("\u00a0", " ")
 
 
+# What ten presses of an arrow do, a frame apart: a driver's own may come too late for one breath.
+TEN_PRESSES = """async (slider) => {
+    for (let press = 0; press < 10; press++) {
+        slider.stepDown();
+        slider.dispatchEvent(new Event("input", { bubbles: true }));
+        await new Promise(requestAnimationFrame);
+    }
+}"""
+
+
 def test_ten_presses_of_an_arrow_give_one_sentence(visit):
     page = visit("book/07-score-function")
     figure = page.locator("figure[data-interactive=gradient-race]")
     figure.evaluate(LISTEN)
-    for _ in range(10):
-        figure.get_by_label("Steps taken").press("ArrowLeft")
-        wait_until_drawn(page)
+    figure.get_by_label("Steps taken").evaluate(TEN_PRESSES)
     page.wait_for_function("heard.length > 0")
     assert len(page.evaluate("shown")) == 10
     assert len(page.evaluate("heard")) == 1

@@ -62,7 +62,7 @@ def test_the_exact_value_is_that_of_the_library(figure, models, x, latent_dim):
     show(figure, latent_dim, 1000)
     expected = models[latent_dim].log_likelihood(x)
     for digit in [*range(3, 10), 0]:
-        figure.get_by_text(f"K = {latent_dim},").wait_for()
+        figure.locator(SENTENCE).filter(has_text=f"K = {latent_dim},").wait_for()
         label = figure.get_by_role("img", name=f"The digit x, number {digit + 1} of 10")
         label.wait_for()
         assert numbers(figure)[1] == pytest.approx(expected[digit].item(), abs=0.06)
