@@ -64,6 +64,7 @@ def render(page, figure, **binary):
     binary = {name: encoded(bytes({**state, **binary}[name])) for name in names}
     plain = {name: value for name, value in state.items() if name not in names}
     page.evaluate(RENDER, [figure._esm, plain, binary])
+    page.add_style_tag(content=figure._css)
     page.wait_for_selector('figure.em2vae:not([data-state="loading"])')
     return page
 
