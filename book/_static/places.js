@@ -1,9 +1,12 @@
 /* A link to a place in a page. After the browser went there the page goes on growing and shrinking:
-   solutions fold, formulas and figures take their size. Until all have settled, or the reader
-   moves, the place stays where it belongs. */
+   solutions fold, formulas, their fonts and figures take their size. Until all have settled, or the
+   reader moves, the place stays where it belongs. */
 (() => {
+  const REST = 1000; // ms without a change of size, after which the page has settled
   let place = null;
+  let formulasSet = false;
   let settled = false;
+  let timer;
 
   function unfold(element) {
     let unfolded = false;
@@ -27,9 +30,15 @@
   }
 
   function leave() {
+    if (document.fonts.status === "loading") return rest();
     go();
     place = null;
     settled = true;
+  }
+
+  function rest() {
+    clearTimeout(timer);
+    if (formulasSet) timer = setTimeout(leave, REST);
   }
 
   for (const move of ["wheel", "touchmove", "pointerdown", "keydown"]) {
@@ -40,10 +49,12 @@
     // Who comes back or reloads stays where they were.
     if (performance.getEntriesByType("navigation")[0]?.type === "navigate") follow();
     const article = document.querySelector("article");
-    if (article) new ResizeObserver(go).observe(article);
+    const resized = () => (go(), rest());
+    if (article) new ResizeObserver(resized).observe(article);
   });
   addEventListener("load", async () => {
     await window.MathJax?.startup?.promise;
-    leave();
+    formulasSet = true;
+    rest();
   });
 })();

@@ -46,6 +46,15 @@ NO_ANCHORING = """
         observer.disconnect();
     }).observe(document, { childList: true, subtree: true });
 """
+# As the fonts of formulas do, which are fetched when those are set.
+GROW_LATE = """
+    addEventListener("load", async () => {
+        await MathJax.startup.promise;
+        await new Promise((done) => setTimeout(done, 100));
+        document.querySelector("article").prepend("longer ".repeat(999));
+        window.grown = true;
+    });
+"""
 FORMULA_STOPS = """() => [...document.querySelectorAll("mjx-container")]
     .filter((e) => e.tabIndex >= 0 || e.querySelector("[tabindex]")).length"""
 WIDE_FORMULAS = """() => [...document.querySelectorAll("div.math mjx-container")]
@@ -204,6 +213,13 @@ def test_a_link_to_a_place_ends_there(visit, link):
     page.evaluate("document.querySelector('.toggle-hidden p:last-child').id = 'inside'")
     page.evaluate("location.hash = 'inside'")
     page.wait_for_function(f"({TOP})() !== false")
+    page.evaluate(TWO_FRAMES)
+    assert -1 < page.evaluate(TOP) < 300
+
+
+def test_a_place_follows_what_grows_after_the_formulas(visit):
+    page = visit("book/08-reparameterization#ex-gumbel-best", first=NO_ANCHORING + GROW_LATE)
+    page.wait_for_function("window.grown")
     page.evaluate(TWO_FRAMES)
     assert -1 < page.evaluate(TOP) < 300
 
