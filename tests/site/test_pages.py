@@ -68,6 +68,12 @@ def test_no_footnote_is_left_unresolved(site, name):
     assert "[^" not in text.get_text()
 
 
+@pytest.mark.parametrize("name", DOCNAMES)
+def test_no_role_is_left_in_a_formula(site, name):
+    formulas = [formula.get_text() for formula in article(site, name).select(".math")]
+    assert [formula for formula in formulas if "`" in formula] == []
+
+
 @pytest.mark.parametrize("scheme", ["http", "file"])
 def test_search_finds_a_page(open_page, scheme):
     page = open_page("search.html?q=posterior", scheme, formulas=True)
