@@ -137,6 +137,16 @@ def allow_no_difference(figure, checked):
     checked.metadata["tolerance"] = 0.0
 
 
+def allow_a_large_share(figure, checked):
+    checked.outputs[0].text = "rate 4.0 after 2,369.4 steps\n"
+    checked.metadata["tolerance"] = 0.06
+
+
+def allow_many_units(figure, checked):
+    checked.outputs[0].text = "rate 4.0 after 2,369.4 steps\n"
+    checked.metadata["tolerance"] = 19
+
+
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
@@ -159,6 +169,8 @@ def allow_no_difference(figure, checked):
         (skip_the_comparison, "code cell 6: tagged nbval-check-output and {'nbval-skip'}"),
         (allow_a_difference, "code cell 1: states a tolerance but is not tagged"),
         (allow_no_difference, "code cell 6: its tolerance must be a whole number of units"),
+        (allow_a_large_share, "code cell 6: its tolerance 0.06 is too wide for ['2369.4']"),
+        (allow_many_units, "code cell 6: its tolerance 19 is too wide for ['4.0']"),
     ],
 )
 def test_each_fault_is_named(tmp_path, break_it, message):

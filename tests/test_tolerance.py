@@ -40,6 +40,7 @@ def test_numbers_may_differ_and_words_may_not(text, allowed, agrees):
     ("text", "stored", "agrees"),
     [
         ("x1 and 2D", "x2 and 2D", False),  # a name's number is a word
+        ("vae-3 1.5", "vae-2 1.5", False),
         ("version 2.13.1", "version 2.13.0", False),
         ("from 3-5", "from 3-6", True),
         ("1.2e-05", "1.1e-05", True),
@@ -53,6 +54,22 @@ def test_numbers_may_differ_and_words_may_not(text, allowed, agrees):
 )
 def test_what_counts_as_a_number(text, stored, agrees):
     assert tolerance.agree(text, stored, 1) == agrees
+
+
+@pytest.mark.parametrize(
+    ("text", "stated", "loose"),
+    [
+        ("ELBO -153.6, read 66 %", 18, []),
+        ("ELBO -153.6, read 66 %", 19, ["66"]),  # for the bound it is 1.2 %
+        ("ELBO -153.6, read 66 %", 0.05, []),
+        ("ELBO -153.6, read 66 %", 0.25, ["-153.6"]),  # for the per cent it is 17 units
+        ("spread 0.04, 3.66, 366.11", 0.124, ["3.66", "366.11"]),
+        ("KL 0.0", 18, []),
+        ("KL 0.0", 19, ["0.0"]),
+    ],
+)
+def test_a_tolerance_is_too_wide_beyond_a_share_and_units(text, stated, loose):
+    assert tolerance.too_loose(text, stated) == loose
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.0, 2.5, 0.0, -0.1, True, "0.02", None, float("nan")])

@@ -9,8 +9,12 @@ import math
 import re
 from decimal import Decimal
 
-# Not the 2 of x2 or of 2D, nor the 5 of 0.5x: those are words.
-NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?(?!\w|\.\d)")
+# Not the 2 of x2, of vae-2 or of 2D, nor the 5 of 0.5x: those are words.
+NUMBER = re.compile(
+    r"(?<![\w.])(?<![A-Za-z]-)[-+−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?(?!\w|\.\d)"
+)
+# A tolerance may let a number differ by this share of it or by these units, whichever is more.
+MAX_SHARE, MAX_UNITS = Decimal("0.05"), 18
 EXAMPLE = (
     "a whole number of units in the last printed digit, or a fraction below 1 of the stored value"
 )
@@ -35,6 +39,21 @@ def unit(*values: Decimal) -> Decimal:
     return Decimal(1).scaleb(max(value.as_tuple().exponent for value in values))
 
 
+def allowed(value: Decimal, step: Decimal, tolerance: float) -> Decimal:
+    """By how much a number may differ from the stored value, printed in steps of `step`."""
+    return tolerance * step if isinstance(tolerance, int) else Decimal(str(tolerance)) * abs(value)
+
+
+def too_loose(text: str, tolerance: float) -> list[str]:
+    """The numbers of a stored text that the tolerance lets differ by more than a cell may state."""
+    return [
+        str(value)
+        for value in split(text)[1]
+        if allowed(value, unit(value), tolerance)
+        > max(MAX_UNITS * unit(value), MAX_SHARE * abs(value))
+    ]
+
+
 def agree(text: str, stored: str, tolerance: float) -> bool:
     """Whether two printed texts have the same words, and numbers within the tolerance."""
     if not is_tolerance(tolerance):
@@ -43,11 +62,8 @@ def agree(text: str, stored: str, tolerance: float) -> bool:
     stored_words, stored_values = split(stored)
     if words != stored_words:
         return False
-    if isinstance(tolerance, int):
-        pairs = zip(values, stored_values, strict=True)
-        return all(abs(a - b) <= tolerance * unit(a, b) for a, b in pairs)
-    share = Decimal(str(tolerance))
-    return all(abs(a - b) <= share * abs(b) for a, b in zip(values, stored_values, strict=True))
+    pairs = zip(values, stored_values, strict=True)
+    return all(abs(a - b) <= allowed(b, unit(a, b), tolerance) for a, b in pairs)
 
 
 def measured(texts: list[str]) -> float | None:
