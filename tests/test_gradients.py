@@ -13,13 +13,16 @@ from scipy.special import expit
 from scipy.stats import chisquare
 from torch.distributions import (
     Bernoulli,
+    Beta,
     Exponential,
     Gamma,
     MultivariateNormal,
     Normal,
     OneHotCategorical,
     RelaxedOneHotCategorical,
+    TransformedDistribution,
 )
+from torch.distributions.transforms import AffineTransform
 
 from em2vae.gradients import gumbel_softmax, pathwise, score_function, straight_through
 
@@ -178,6 +181,19 @@ def test_f_may_count_or_decide(baseline):
     assert z_score(slopes, density) < Z_MAX
     counted = score_function(lambda z: decide(z).long(), unit, many, 4, baseline=baseline)
     assert torch.equal(slopes, counted)
+
+
+@pytest.mark.parametrize(("power", "mean"), [(3.0, 1 / 4), (1.0, -1 / 2)])
+def test_the_end_of_a_support_may_move_where_the_density_falls_to_zero(power, mean):
+    """z = theta Beta(1, power) has mean theta / (1 + power). With power 1, the uniform density, its
+    end is a hard edge: the estimate loses what enters there, 1, of the slope 1/2 (chapter 07)."""
+
+    def scaled(theta):
+        one = torch.ones_like(theta)
+        return TransformedDistribution(Beta(one, power * one), [AffineTransform(0.0, theta)])
+
+    many = torch.full((REPEATS, 1), 2.0, dtype=torch.double)
+    assert z_score(score_function(lambda z: z.sum(-1), scaled, many, n_samples=4), mean) < Z_MAX
 
 
 def test_seeds_decide_and_the_global_generator_stays():

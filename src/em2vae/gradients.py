@@ -36,9 +36,12 @@ def score_function(
 ) -> Tensor:
     """mean_s (f(z_s) - baseline) grad log q(z_s) (chapter 07, eq. score-function): unbiased.
 
-    f may be anything, also discontinuous; q(z) must be differentiable in its parameters and its
-    support must not depend on them. `baseline` is a constant or "leave-one-out": for each draw
-    the mean of f over the others (chapter 07, eq. leave-one-out), which needs n_samples > 1.
+    f may be anything, also discontinuous. q(z) must have a derivative in its parameters at almost
+    every z, and no jump of it may move with them (chapter 07, Exchange): the end of a support where
+    q(z) falls to zero without a jump may, a hard edge like that of Uniform(0, parameter) may not.
+    Its share of the gradient would be missing, and nobody notices. `baseline` is a constant or
+    "leave-one-out": for each draw the mean of f over the others (chapter 07, eq. leave-one-out),
+    which needs n_samples > 1.
     """
     check_positive(n_samples=n_samples)
     leave_one_out = isinstance(baseline, str) and baseline == "leave-one-out" and n_samples > 1
