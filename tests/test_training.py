@@ -1,11 +1,12 @@
 import copy
 import math
-from itertools import pairwise
+from itertools import count, pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from em2vae import VAE, ElboTerms, History, fit, load_digits
+from em2vae import VAE, ElboTerms, History, fit, load_digits, training
 from em2vae.data import binarize, draw_binary
 
 PIXELS = 8
@@ -75,6 +76,28 @@ def test_history_holds_the_mean_of_every_epoch(x, monkeypatch, beta):
         assert elbo == pytest.approx(fit_term - beta * kl, rel=1e-5)
     assert len(history.seconds) == 3
     assert min(history.seconds) > 0
+
+
+def test_the_seconds_are_those_of_each_epoch(x, monkeypatch):
+    """By a clock that moves by one whenever it is read."""
+    monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=count().__next__))
+    assert fit(small_vae(), x, epochs=3).seconds == [1, 1, 1]
+
+
+def test_fit_leaves_the_model_in_training_mode(x):
+    model = small_vae().eval()
+    fit(model, x, epochs=1)
+    assert all(module.training for module in model.modules())
+
+
+def test_the_images_are_checked_once(x, monkeypatch):
+    """Not in every mini-batch: that would read all pixels again."""
+
+    def checked_again(*args, **options):
+        raise AssertionError("elbo checks what fit has checked")
+
+    monkeypatch.setattr("em2vae.vae.check_data", checked_again)
+    assert len(fit(small_vae(), x, epochs=2, batch_size=4, binarize="none").elbo) == 2
 
 
 def test_an_epoch_visits_every_image_once_in_a_new_order(x, monkeypatch):
@@ -388,8 +411,9 @@ def test_what_fit_cannot_train_is_refused(x, grey):
         fit(torch.nn.Linear(2, 2), x)
     with pytest.raises(TypeError, match="unexpected keyword argument 'beta'"):
         fit(Coin(), x, beta=2.0, binarize="none", labels=torch.zeros(10).long())
-    with pytest.raises(ValueError, match="labels must be a tensor of 10, one for each image"):
-        fit(Coin(), x, labels=torch.zeros(9).long())
+    for bad in (torch.zeros(9).long(), torch.zeros(11).long(), [0] * 10):
+        with pytest.raises(ValueError, match="labels must be a tensor of 10, one for each image"):
+            fit(Coin(), x, labels=bad)
     with pytest.raises(ValueError, match=r"x must lie in \[0, 1\]"):
         fit(Coin(), 2 * x, labels=torch.zeros(10).long())
     with pytest.raises(ValueError, match="at least one example"):
@@ -429,6 +453,7 @@ def test_an_unknown_device_is_refused(x):
         ({"learning_rate": math.inf}, "learning_rate must be positive and finite, got inf"),
         ({"seed": 1.5}, r"seed must be a whole number or None, got 1\.5"),
         ({"seed": "0"}, "seed must be a whole number or None, got '0'"),
+        ({"seed": True}, "seed must be a whole number or None, got True"),
         ({"free_bits": -1.0}, r"free_bits must be a finite number of at least 0, got -1\.0"),
         ({"beta": -1.0}, r"beta must be a finite number of at least 0, got -1\.0"),
         ({"beta": math.nan}, "beta must be a finite number of at least 0, got nan"),
@@ -491,3 +516,11 @@ def test_adam_keeps_no_denormal_numbers(monkeypatch):
     running = made[0].state[model.encoder.body[0].weight]["exp_avg"].abs()
     assert running[:, 0].max() == 0
     assert running[:, 1].max() > 1e-6
+
+
+def test_only_running_means_that_move_no_weight_are_dropped():
+    means = torch.tensor([1e-15, -1e-15, 1e-17, -1e-17, 1e-40])
+    state = {"exp_avg": means.clone(), "exp_avg_sq": means.abs()}
+    training._drop_denormals(SimpleNamespace(state={"weight": state}))
+    assert torch.equal(state["exp_avg"], torch.cat([means[:2], torch.zeros(3)]))
+    assert torch.equal(state["exp_avg_sq"], means.abs())

@@ -2,7 +2,6 @@
 
 import json
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -94,9 +93,9 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        if str(arrays.pop("format")) != FORMAT:
+        if str(arrays.pop("format")) != FORMAT or "layers" not in arrays:
             raise ValueError("another format")
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except Exception as error:  # zipfile and NumPy have a dozen kinds for what is damaged
         raise ValueError(f"{path} is damaged or was not written by em2vae.save: {error}") from error
     return arrays
 
