@@ -55,6 +55,14 @@ def test_another_process_goes_on_with_the_same_bits(x, path):
     assert torch.equal(torch.load(result), outcome(model, x))
 
 
+@pytest.mark.parametrize("seed", [-(2**63), 2**63 - 1])
+def test_the_largest_seeds_come_back(x, path, seed):
+    model = VAE(**SIZES)
+    fit(model, x, epochs=1, seed=seed)
+    em2vae.save(model, path)
+    assert em2vae.load(VAE(**SIZES), path).training_state.seed == seed
+
+
 def test_a_model_that_was_never_trained_comes_back_untrained(x, path):
     fresh, used = VAE(**SIZES), VAE(**SIZES, seed=1)
     fit(used, x, **TRAINING)

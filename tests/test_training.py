@@ -259,6 +259,7 @@ def test_no_seed_continues_and_another_seed_starts_new_streams(grey):
     assert torch.equal(trained(3, None), trained(3, 3))
     assert not torch.equal(trained(3, None), trained(3, 0))
     assert not torch.equal(trained(3, None), trained(3, 4))
+    assert torch.equal(trained(3, 4, None), trained(3, 4, 4))
 
     first, again = small_vae(), small_vae()
     orders = []
@@ -451,9 +452,10 @@ def test_an_unknown_device_is_refused(x):
         ({"learning_rate": -1e-3}, r"learning_rate must be positive and finite, got -0\.001"),
         ({"learning_rate": math.nan}, "learning_rate must be positive and finite, got nan"),
         ({"learning_rate": math.inf}, "learning_rate must be positive and finite, got inf"),
-        ({"seed": 1.5}, r"seed must be a whole number or None, got 1\.5"),
-        ({"seed": "0"}, "seed must be a whole number or None, got '0'"),
-        ({"seed": True}, "seed must be a whole number or None, got True"),
+        ({"seed": 1.5}, r"seed must be a whole number of 64 bits or None, got 1\.5"),
+        ({"seed": "0"}, "seed must be a whole number of 64 bits or None, got '0'"),
+        ({"seed": True}, "seed must be a whole number of 64 bits or None, got True"),
+        ({"seed": 2**63}, f"seed must be a whole number of 64 bits or None, got {2**63}"),
         ({"free_bits": -1.0}, r"free_bits must be a finite number of at least 0, got -1\.0"),
         ({"beta": -1.0}, r"beta must be a finite number of at least 0, got -1\.0"),
         ({"beta": math.nan}, "beta must be a finite number of at least 0, got nan"),

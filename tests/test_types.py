@@ -240,7 +240,7 @@ OTHERS = {  # of the model's format and that of the data
         gaussian(dtype), X.to(dtype), SHARES.to(x)
     ),
     "bernoulli fit": lambda dtype, x: torch.tensor(
-        bernoulli(dtype).fit(X.to(x), 3, tolerance=-1.0)
+        bernoulli(dtype).fit(X.to(x), 3, tolerance=-1.0), dtype=dtype
     ),
     "bernoulli elbo": lambda dtype, x: bernoulli(dtype).elbo(X.to(dtype), Q.to(x)),
     "bernoulli m-step": lambda dtype, x: means_after_a_step(
@@ -265,7 +265,8 @@ OTHERS = {  # of the model's format and that of the data
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_models_agree_in_single_and_double_precision(name):
     single, double = (OTHERS[name](dtype, dtype) for dtype in (torch.float, torch.double))
-    torch.testing.assert_close(single.double(), double.double(), rtol=1e-4, atol=1e-4)
+    assert (single.dtype, double.dtype) == (torch.float, torch.double)
+    torch.testing.assert_close(single.double(), double, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", OTHERS)

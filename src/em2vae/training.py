@@ -130,8 +130,9 @@ def _check(model, x, labels, binarize, seed, learning_rate) -> None:
         raise ValueError("x must be a tensor of at least one example, (N, ...)")
     if labels is not None and (not isinstance(labels, Tensor) or len(labels) != len(x)):
         raise ValueError(f"labels must be a tensor of {len(x)}, one for each image, or None")
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
-        raise ValueError(f"seed must be a whole number or None, got {seed!r}")
+    whole = isinstance(seed, int) and not isinstance(seed, bool)
+    if seed is not None and not (whole and -(2**63) <= seed < 2**63):  # what `save` can write
+        raise ValueError(f"seed must be a whole number of 64 bits or None, got {seed!r}")
     if not 0 < learning_rate < math.inf:
         raise ValueError(f"learning_rate must be positive and finite, got {learning_rate!r}")
 
