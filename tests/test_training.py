@@ -145,6 +145,16 @@ def test_fixed_binarization_draws_once(monkeypatch):
         assert torch.equal(sorted_rows(other), sorted_rows(first))
 
 
+def test_fixed_images_are_the_first_that_the_stream_gives(grey):
+    """Order and noise come after them, from draws of their own."""
+    model, plain, generator = small_vae(), small_vae(), seeded(2)
+    fit(model, grey, epochs=1, batch_size=4, binarize="fixed", seed=2)
+    images = draw_binary(grey, generator)
+    for rows in torch.randperm(len(grey), generator=generator).split(4):
+        plain.elbo(images[rows], generator=generator)
+    assert torch.equal(model.training_state.generator.get_state(), generator.get_state())
+
+
 def test_fit_leaves_the_images_alone(grey):
     before = grey.clone()
     for mode in ("stochastic", "fixed"):
