@@ -499,6 +499,19 @@ def test_a_bound_that_is_not_finite_stops_the_training(x):
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize("value", [-math.inf, math.inf, math.nan])
+def test_every_kind_of_bound_that_is_no_number_is_named(x, monkeypatch, value):
+    model, elbo = small_vae(), VAE.elbo
+
+    def spoilt(x, **options):
+        terms = elbo(model, x, **options)
+        return terms._replace(elbo=terms.elbo + value)
+
+    monkeypatch.setattr(model, "elbo", spoilt)
+    with pytest.raises(FloatingPointError, match=f"the bound became {value}: try a smaller"):
+        fit(model, x, epochs=1)
+
+
 def test_quality_of_a_small_budget():
     """Five epochs on the bundled digits: a silent loss of nats fails here."""
     model = VAE(latent_dim=20, hidden_dims=(400,), seed=0)
