@@ -106,7 +106,7 @@ def fit(
             state.epochs += 1
             if on_epoch:
                 on_epoch(state.epochs)
-    return History(*map(list, zip(*rows, strict=True))) if rows else History()
+    return History(*map(list, zip(*rows, strict=True)))
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
