@@ -1,5 +1,6 @@
 """The comparison of printed numbers, by itself and as nbval applies it to a notebook."""
 
+import os
 from pathlib import Path
 
 import nbformat
@@ -127,7 +128,7 @@ def test_nbval_compares_within_the_stated_tolerance(pytester, monkeypatch):
     page = nbformat.v4.new_notebook(cells=cells, metadata=notebook_form.METADATA)
     nbformat.write(page, pytester.path / "page.ipynb")
     pytester.makeconftest((ROOT / "conftest.py").read_text(encoding="utf-8"))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'tests'}{os.pathsep}{ROOT / 'book/_ext'}")
     monkeypatch.delenv("TQDM_DISABLE")
     run = pytester.runpytest_subprocess(
         "--nbval-lax", "--nbval-current-env", "-v", "-p", "no:xdist"

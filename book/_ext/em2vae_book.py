@@ -1,6 +1,5 @@
 """What the book needs from Sphinx beyond _config.yml: see the docstring of each function."""
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -11,6 +10,7 @@ from html import escape
 from pathlib import Path
 
 from docutils import nodes
+from execute import cache_folder, execute, hash_files, sources
 from myst_nb.core.render import WIDGET_STATE_MIMETYPE, WIDGET_VIEW_MIMETYPE, sanitize_script_content
 from myst_nb.sphinx_ import NbMetadataCollector
 from pybtex.plugin import find_plugin, register_plugin
@@ -51,48 +51,19 @@ EQUATION_NAME = re.compile(r"\b([Ee]q\.) ([a-z][a-z0-9-]*[a-z0-9])")
 REUSED_FIGURE = re.compile(r"<div\b[^>]*\bdata-em2vae-figure=[^>]*>\s*</div>")
 
 
-def cache_key(root: Path) -> str:
-    """A hash of all that a chapter's results depend on besides its own cells."""
-    digest = hashlib.sha256()
-    for path in dependencies(root):
-        digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:16]
-
-
-def dependencies(root: Path) -> list[Path]:
-    """The pins, the library, and the benchmarks' results that chapters show."""
-    names = ("claims", "libraries", "quality")
-    results = (root / f"benchmarks/results/{name}.json" for name in names)
-    results = filter(Path.exists, results)  # a small test book has none
-    return [root / "requirements.txt", *sources(root / "src"), *results]
-
-
-def sources(folder: Path) -> list[Path]:
-    """The files below a folder that are ours, not made by Python, pip, JupyterLab or macOS."""
-    return [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-        and not any(
-            part.startswith(".") or part == "__pycache__" or part.endswith(".egg-info")
-            for part in path.relative_to(folder).parts
-        )
-    ]
-
-
 def choose_execution_cache(app, config) -> None:
-    """Put the execution cache in a folder named after cache_key and drop those of older keys.
-
-    jupyter-cache looks at the cells alone and would miss a change in src/, a pin or a result.
-    `jupyter-book clean .` keeps .jupyter_cache, hence the place.
-    """
-    caches = Path(app.outdir).parent / ".jupyter_cache"
-    cache = caches / cache_key(Path(app.srcdir))
-    for other in caches.glob("*"):
+    """Say where the execution cache is, and drop older ones."""
+    cache = cache_folder(Path(app.srcdir))
+    for other in cache.parent.glob("*"):
         if other != cache:
             shutil.rmtree(other) if other.is_dir() else other.unlink()
     config.nb_execution_cache_path = str(cache)
+
+
+def execute_chapters(app, env, docnames) -> None:
+    """Fill the cache of the chapters that are read next; MyST-NB repeats and reports what fails."""
+    paths = [Path(env.doc2path(name)) for name in docnames]
+    execute([path for path in paths if path.suffix == ".ipynb"], cache_folder(Path(app.srcdir)))
 
 
 def repository_url() -> str:
@@ -100,6 +71,13 @@ def repository_url() -> str:
     url = os.environ.get("BOOK_REPOSITORY_URL", "").strip().rstrip("/").removesuffix(".git")
     server, name = os.environ.get("GITHUB_SERVER_URL"), os.environ.get("GITHUB_REPOSITORY")
     return url or (f"{server}/{name}" if server and name else "")
+
+
+def site_hash(app, config) -> None:
+    """Have all pages made again when something else changes that they are made of."""
+    book = Path(app.srcdir) / "book"
+    files = [*sources(book / "_ext"), *sources(book / "_static"), *book.glob("*.bib")]
+    config.em2vae_site = f"{repository_url()} {hash_files(book, files)}"
 
 
 def add_repository(app, config) -> None:
@@ -147,6 +125,44 @@ def number_by_file_name(app, env) -> list[str]:
             if title.get("secnumber"):
                 title["secnumber"] = (chapter, *title["secnumber"][1:])
     return []
+
+
+def rewrite_all(app, env) -> set[str]:
+    """Have all pages written again when something changes that pages show of each other.
+
+    Sphinx writes what it has read, and would leave old titles, numbers and names elsewhere.
+    """
+    exercises = getattr(env, "sphinx_exercise_registry", {}).items()
+    shown = [
+        *(found for domain in env.domains.values() for found in domain.get_objects()),
+        *((name, title.astext()) for name, title in env.titles.items()),
+        *((label, exercise["node"]["title"]) for label, exercise in exercises),
+        *env.toctree_includes.items(),
+        *env.toc_secnumbers.items(),
+        *env.toc_fignumbers.items(),
+        *{target.key for ref in env.get_domain("cite").citation_refs for target in ref.targets},
+    ]
+    shown = sorted(map(repr, shown))
+    if getattr(env, "em2vae_shown", None) == shown:
+        return set()
+    env.em2vae_shown = shown
+    return env.found_docs
+
+
+def drop_leftovers(app) -> None:
+    """Remove pages and pictures of earlier builds."""
+    out, env = Path(app.outdir), app.env
+    pages = {env.doc2path(name, base=False) for name in env.found_docs}
+    pictures = {name for _, name in env.images.values()}
+    for path in (out / "book").rglob("*.html"):
+        if path.relative_to(out).with_suffix("").as_posix() not in env.found_docs:
+            path.unlink()
+    for path in (out / "_sources").rglob("*.*"):
+        if path.is_file() and path.relative_to(out / "_sources").as_posix() not in pages:
+            path.unlink()
+    for path in (out / "_images").glob("*"):
+        if path.name not in pictures:
+            path.unlink()
 
 
 def note_reused_figures(app, doctree) -> None:
@@ -265,6 +281,7 @@ def copy_files(app, exception) -> None:
     host = Path(app.srcdir) / "src/em2vae/interactive/host.js"
     shutil.copyfile(host, static / HOST)
     pack_book(Path(app.srcdir), Path(app.outdir) / SOURCE)
+    drop_leftovers(app)
 
 
 def write_redirect(app, exception) -> None:
@@ -292,11 +309,15 @@ def setup(app) -> dict:
         backend = find_plugin("pybtex.backends", name)
         register_plugin("pybtex.backends", name, backend, force=True)
     app.connect("config-inited", choose_execution_cache)
+    app.add_config_value("em2vae_site", "", "env")
+    app.connect("config-inited", site_hash)
     app.connect("config-inited", add_repository)
+    app.connect("env-before-read-docs", execute_chapters)
     app.connect("source-read", name_repository)
     app.connect("doctree-read", note_reused_figures)
     # After Sphinx's own numbering.
     app.connect("env-get-updated", number_by_file_name, priority=900)
+    app.connect("env-get-updated", rewrite_all, priority=950)
     app.connect("html-page-context", reuse_figures)
     app.connect("html-page-context", link_equations)
     # After the theme has made its buttons.

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from em2vae_book import dependencies, sources
+from execute import dependencies, sources
 from playwright.sync_api import Error
 from sphinx_external_toc.parsing import parse_toc_yaml
 
@@ -41,14 +41,13 @@ def out_of_date(built: Path) -> bool:
 def build(root: Path, **options) -> None:
     """What `make book` does, with the tools of the running Python."""
     tool = shutil.which("jupyter-book", path=str(Path(sys.executable).parent)) or "jupyter-book"
-    for command in (["clean", "."], ["build", ".", "-W", "-n", "--keep-going"]):
-        run = subprocess.run(
-            [tool, *command], cwd=root, capture_output=True, text=True, check=False, **options
-        )
-        if run.returncode:
-            # The next run must build again.
-            (root / "_build/html/index.html").unlink(missing_ok=True)
-            raise RuntimeError(f"{' '.join(run.args)} failed:\n{run.stdout}\n{run.stderr}")
+    command = [tool, "build", ".", "-W", "-n", "--keep-going"]
+    run = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, **options)
+    if run.returncode:
+        # The next run must build again, all of it.
+        (root / "_build/html/index.html").unlink(missing_ok=True)
+        shutil.rmtree(root / "_build/.doctrees", ignore_errors=True)
+        raise RuntimeError(f"{' '.join(run.args)} failed:\n{run.stdout}\n{run.stderr}")
 
 
 def faults(page) -> list[str]:

@@ -10,6 +10,7 @@ import em2vae_book
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
+from execute import cache_folder
 from pages import ROOT, build
 
 FROM_ENVIRONMENT = ("BOOK_REPOSITORY_URL", "GITHUB_SERVER_URL", "GITHUB_REPOSITORY")
@@ -22,14 +23,14 @@ parts:
     chapters: [{file: book/07-small}, {file: book/get-the-book}]
 """
 INDEX = """# A small book
-{numref}`fig-line`, {eq}`same`
+{numref}`fig-line`, {eq}`same`, {doc}`get-the-book`
 
 <div data-em2vae-figure="NAME" data-em2vae-page="book/07-small"></div>
 """
 CELLS = [
     "# Small\n\n```{math}\n:label: same\nx = x\n```\n\nText.",
-    'from pathlib import Path\nfrom tqdm import tqdm\n'
-    'with open("../runs", "a") as runs:\n    runs.write("x")\nlist(tqdm(range(3)));',
+    'from tqdm import tqdm\n'
+    'with open("ROOT/runs", "a") as runs:\n    runs.write("x")\nlist(tqdm(range(3)));',
     "import anywidget, traitlets\n"
     "class Shown(anywidget.AnyWidget):\n"
     '    _esm = "export default { render() {} }"\n'
@@ -52,7 +53,8 @@ def small_book(tmp_path_factory):
     notebook = nbformat.v4.new_notebook()
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
     notebook.cells = [nbformat.v4.new_markdown_cell(CELLS[0])]
-    notebook.cells += [nbformat.v4.new_code_cell(cell) for cell in CELLS[1:]]
+    cells = [cell.replace("ROOT", root.as_posix()) for cell in CELLS[1:]]
+    notebook.cells += [nbformat.v4.new_code_cell(cell) for cell in cells]
     plot = "import matplotlib.pyplot as plt\nplt.plot([1, 2]);"
     notebook.cells += [nbformat.v4.new_code_cell(plot, metadata={"mystnb": PLOT})]
     nbformat.write(notebook, root / "book/07-small.ipynb")
@@ -95,8 +97,26 @@ def test_small_book(small_book):
     assert VIEW.search(index)[0] == VIEW.search(chapter)[0]
     assert "data-em2vae-figure" not in index
 
+    # What has not changed is not written again; what pages show of each other is.
+    pages = small_book / "_build/html/book"
+    written = (pages / "get-the-book.html").stat().st_mtime_ns
+    build_small(small_book)
+    assert (pages / "get-the-book.html").stat().st_mtime_ns == written
+    how = small_book / "book/get-the-book.md"
+    how.write_text(how.read_text().replace("# Get the book", "# Take the book\n\nAll of it."))
+    build_small(small_book)
+    assert "Take the book" in (pages / "index.html").read_text(encoding="utf-8")
+    # Nor does a page or a picture stay of which the book knows no more.
+    (small_book / "_build/html/_images/old.png").touch()
+    for left in (pages / "old.html", pages.parent / "_sources/book/old.md"):
+        left.touch()
+    (small_book / "book/_static/book.css").write_text("/* changed */")
+    build_small(small_book)
+    assert not list(pages.parent.rglob("old.*"))
+    assert (pages.parent / "_static/book.css").read_text() == "/* changed */"
+
     chapter = build_small(small_book, BOOK_REPOSITORY_URL="https://github.com/reader/copy.git")
-    assert runs(small_book) == 1, "a second build must not run the chapter again"
+    assert runs(small_book) == 1, "a later build must not run the chapter again"
     assert "mybinder.org/v2/gh/reader/copy/main?urlpath=lab/tree/book/07-small.ipynb" in chapter
     assert "/github/reader/copy/blob/main/book/07-small.ipynb" in chapter
     assert 'href="https://github.com/reader/copy"' in chapter
@@ -130,26 +150,26 @@ def runs(root) -> int:
     return len((root / "runs").read_text())
 
 
-def test_cache_key_follows_sources_pins_and_results(tmp_path):
+def test_cache_folder_follows_sources_pins_and_results(tmp_path):
     (tmp_path / "src/em2vae").mkdir(parents=True)
     (tmp_path / "src/em2vae/vae.py").write_text("a = 1")
     (tmp_path / "requirements.txt").write_text("torch==1")
-    keys = [em2vae_book.cache_key(tmp_path)]
+    keys = [cache_folder(tmp_path)]
     (tmp_path / "src/em2vae/vae.py").write_text("a = 2")
-    keys.append(em2vae_book.cache_key(tmp_path))
+    keys.append(cache_folder(tmp_path))
     (tmp_path / "src/em2vae/vae.py").rename(tmp_path / "src/em2vae/other.py")
-    keys.append(em2vae_book.cache_key(tmp_path))
+    keys.append(cache_folder(tmp_path))
     (tmp_path / "requirements.txt").write_text("torch==2")
-    keys.append(em2vae_book.cache_key(tmp_path))
+    keys.append(cache_folder(tmp_path))
     (tmp_path / "benchmarks/results").mkdir(parents=True)
     for name in ("claims", "libraries", "quality"):
         (tmp_path / f"benchmarks/results/{name}.json").write_text("{}")
-        keys.append(em2vae_book.cache_key(tmp_path))
+        keys.append(cache_folder(tmp_path))
     assert len(set(keys)) == 7
     for made in ("__pycache__/vae.pyc", "em2vae.egg-info/PKG-INFO", ".DS_Store"):
         (tmp_path / "src" / made).parent.mkdir(exist_ok=True)
         (tmp_path / "src" / made).write_text("made by a tool")
-    assert em2vae_book.cache_key(tmp_path) == keys[-1]
+    assert cache_folder(tmp_path) == keys[-1]
 
 
 def repository_options(monkeypatch, **variables) -> dict:
