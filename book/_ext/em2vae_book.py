@@ -1,5 +1,6 @@
 """What the book needs from Sphinx beyond _config.yml: see the docstring of each function."""
 
+import gc
 import importlib.util
 import json
 import os
@@ -302,6 +303,8 @@ def write_redirect(app, exception) -> None:
 
 
 def setup(app) -> dict:
+    # Pages are large trees, which Python's collector would walk again for each 700 new objects.
+    gc.set_threshold(100_000)
     # The chapters' progress bars would otherwise end up in their pages.
     os.environ["TQDM_DISABLE"] = "1"
     # Found once: sphinxcontrib.bibtex searches all installed packages for them at every citation.
