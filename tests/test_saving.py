@@ -95,6 +95,16 @@ def test_bfloat16_is_refused(path):
     assert not path.exists()
 
 
+def test_a_state_that_is_no_tensor_is_refused(path):
+    class Counting(nn.Linear):
+        def get_extra_state(self):
+            return {"steps": 3}
+
+    with pytest.raises(TypeError, match=r"_extra_state is dict, which an \.npz cannot hold"):
+        em2vae.save(Counting(2, 2), path)
+    assert not path.exists()
+
+
 def test_the_name_is_taken_as_it_is(tmp_path):
     model = VAE(**SIZES)
     em2vae.save(model, str(tmp_path / "my model"))
