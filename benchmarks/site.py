@@ -154,7 +154,6 @@ def move_sliders(page) -> dict[str, dict]:
 def open_settled(browser, url: str):
     page = browser.new_page()
     page.goto(url)
-    page.evaluate("window.MathJax?.startup?.promise?.then(() => null)")
     page.wait_for_timeout(1000)  # the page's own scripts have settled
     return page
 

@@ -1,7 +1,6 @@
 """What the book needs from Sphinx beyond _config.yml: see the docstring of each function."""
 
 import gc
-import importlib.util
 import json
 import os
 import re
@@ -16,21 +15,12 @@ from myst_nb.core.render import WIDGET_STATE_MIMETYPE, WIDGET_VIEW_MIMETYPE, san
 from myst_nb.sphinx_ import NbMetadataCollector
 from pybtex.plugin import find_plugin, register_plugin
 from sphinx.util import logging
-from sphinx.util.fileutil import copy_asset
 
 logger = logging.getLogger(__name__)
 
 HOST = "em2vae-host.js"
 BRANCH = "main"
 GET_THE_BOOK = "book/get-the-book"
-# Enough of MathJax for TeX in HTML, and for letters as paths where a page is refused its fonts.
-MATHJAX_PARTS = (
-    "tex-chtml.js",
-    "output/chtml/fonts/woff-v2",
-    "output/svg.js",
-    "output/svg/fonts",
-    "input/tex/extensions",
-)
 # What the site carries of itself, for readers whose copy does not know its repository.
 SOURCE = "em2vae-source.zip"
 SOURCE_PARTS = (
@@ -271,16 +261,11 @@ def pack_book(root: Path, target: Path) -> None:
 
 
 def copy_files(app, exception) -> None:
-    """The book itself, the parts of MathJax that it needs, and the host of its figures."""
+    """The book itself and the host of its figures."""
     if exception or app.builder.format != "html":
         return
-    static = Path(app.outdir) / "_static"
-    package = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent
-    for part in MATHJAX_PARTS:
-        target = static / "mathjax" / part
-        copy_asset(package / "static/mathjax" / part, target if "." not in part else target.parent)
     host = Path(app.srcdir) / "src/em2vae/interactive/host.js"
-    shutil.copyfile(host, static / HOST)
+    shutil.copyfile(host, Path(app.outdir) / "_static" / HOST)
     pack_book(Path(app.srcdir), Path(app.outdir) / SOURCE)
     drop_leftovers(app)
 

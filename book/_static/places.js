@@ -1,10 +1,10 @@
 /* A link to a place in a page. After the browser went there the page goes on growing and shrinking:
-   solutions fold, formulas, their fonts and figures take their size. Until all have settled, or the
-   reader moves, the place stays where it belongs. */
+   solutions fold, figures and fonts take their size. Until all have settled, or the reader moves, the
+   place stays where it belongs. */
 (() => {
   const REST = 1000; // ms without a change of size, after which the page has settled
   let place = null;
-  let formulasSet = false;
+  let loaded = false;
   let settled = false;
   let timer;
 
@@ -38,7 +38,7 @@
 
   function rest() {
     clearTimeout(timer);
-    if (formulasSet) timer = setTimeout(leave, REST);
+    if (loaded) timer = setTimeout(leave, REST);
   }
 
   for (const move of ["wheel", "touchmove", "pointerdown", "keydown"]) {
@@ -52,9 +52,8 @@
     const resized = () => (go(), rest());
     if (article) new ResizeObserver(resized).observe(article);
   });
-  addEventListener("load", async () => {
-    await window.MathJax?.startup?.promise;
-    formulasSet = true;
+  addEventListener("load", () => {
+    loaded = true;
     rest();
   });
 })();

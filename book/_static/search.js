@@ -31,19 +31,12 @@
     [/\bcenter/g, "centre"],
     [/eling\b/g, "elling"],
   ];
-  const SYMBOLS = {
-    ...GREEK,
-    varepsilon: "ε", varphi: "φ", Sigma: "Σ", Delta: "Δ", Phi: "Φ", Theta: "Θ", ell: "ℓ",
-    sum: "∑", prod: "∏", int: "∫", nabla: "∇", partial: "∂", infty: "∞", le: "≤", leq: "≤",
-    ge: "≥", geq: "≥", ne: "≠", approx: "≈", cdot: "·", times: "×", odot: "⊙", pm: "±", to: "→",
-    in: "∈", mid: "|", sim: "∼", lVert: "‖", rVert: "‖", top: "ᵀ",
-    log: "log", exp: "exp", max: "max", min: "min",
-  }; // prettier-ignore
   const LEFT_OUT =
     "script, style, noscript, svg, img, summary, .headerlink, .toctree-wrapper, .toggle-button, " +
     ".eqno, div.math";
   const BLOCKS = "p, pre, li, dt, dd, th, td, h1, h2, h3, h4, figcaption";
-  const IMPORTS = /^(from .* )?import (.*\([^)]*\)|.*)$/gm;
+  // In code: imports, commands of TeX, brackets.
+  const NO_WORDS = /^(from .* )?import (.*\([^)]*\)|.*)$|\\[A-Za-z]+|\\.|[{}&~]/gm;
 
   function plain(text) {
     const words = text.replace(/\^2|²/g, "").normalize("NFKC").toLowerCase();
@@ -67,15 +60,6 @@
     return [...all];
   }
 
-  /** A formula in a line of an excerpt: letters and signs, no commands. */
-  function readable(tex) {
-    return tex
-      .replace(/\\[()]|\\[td]?frac/g, "")
-      .replaceAll("\\|", "‖")
-      .replace(/\\([A-Za-z]+)/g, (_, name) => SYMBOLS[name] ?? "")
-      .replace(/\\.|[{}&~]/g, "");
-  }
-
   /** The words of a page, or of the place in it; code only if asked for. */
   function text(html, anchor, withCode) {
     const page = new DOMParser().parseFromString(html, "text/html");
@@ -83,11 +67,11 @@
     const root = place || page.querySelector("article") || page.body;
     if (root.matches("dt")) root.append(" ", root.nextElementSibling ?? "");
     for (const element of root.querySelectorAll(LEFT_OUT)) element.remove();
-    for (const formula of root.querySelectorAll(".math")) {
-      formula.textContent = readable(formula.textContent);
+    for (const name of root.querySelectorAll("mi, mo")) {
+      if (/\p{L}{2}/u.test(name.textContent)) name.append(" ");
     }
     for (const code of root.querySelectorAll("pre")) {
-      code.textContent = withCode ? readable(code.textContent.replace(IMPORTS, "")) : "";
+      code.textContent = withCode ? code.textContent.replace(NO_WORDS, "") : "";
     }
     for (const block of root.querySelectorAll(BLOCKS)) block.append(" ");
     return root.textContent.replace(/\s+/g, " ").trim();

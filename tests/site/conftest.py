@@ -3,13 +3,12 @@
 Fixtures for the tests of this folder:
 
 - `site`: the folder of the built site, a Path; it is built first if it is missing or out of date.
-- `open_page(name, scheme="http", dark=False, width=1280, formulas=False)`: opens a page in a fresh
-  context, which prefers reduced motion, waits until its figures have started and, if asked for,
-  its formulas are set (which takes most of a page's time), and returns Playwright's Page. `name`
-  is a docname such as "book/12-latent-space", or "search.html?q=bound"; `scheme` is "http" (a
-  server on the loopback address) or "file" (a copy of the folder elsewhere). A page that writes a
-  warning or an error to the console, throws, misses a file or asks another host for one fails the
-  test at its end.
+- `open_page(name, scheme="http", dark=False, width=1280)`: opens a page in a fresh context, which
+  prefers reduced motion, waits until its figures have started, and returns Playwright's Page.
+  `name` is a docname such as "book/12-latent-space", or "search.html?q=bound"; `scheme` is "http"
+  (a server on the loopback address) or "file" (a copy of the folder elsewhere). A page that writes
+  a warning or an error to the console, throws, misses a file or asks another host for one fails
+  the test at its end.
 - `site_url`, `file_url`: the two addresses that the pages are served from, ending in "/".
 - `browser`: Playwright's Chromium behind `open_page`. Firefox and WebKit: test_engines.py.
 
@@ -77,7 +76,7 @@ def browser(one_at_a_time):
 def open_page(browser, site, request):
     contexts, problems = [], []
 
-    def open_page(name, scheme="http", dark=False, width=1280, formulas=False):
+    def open_page(name, scheme="http", dark=False, width=1280):
         base = request.getfixturevalue({"http": "site_url", "file": "file_url"}[scheme])
         context = browser.new_context(
             viewport={"width": width, "height": 900},
@@ -87,8 +86,6 @@ def open_page(browser, site, request):
         )
         context.set_default_timeout(10_000)
         contexts.append(context)
-        if not formulas:
-            context.route("**/tex-chtml.js", lambda route: route.fulfill(body=""))
         page = context.new_page()
         watch(page, base, problems)
         page.goto(base + (name if ".html" in name else f"{name}.html"))

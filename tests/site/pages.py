@@ -18,15 +18,21 @@ PAGES = [*DOCNAMES, "search"]
 STARTED = """() => document.querySelectorAll(
     'figure.em2vae:not([data-state="loading"]), :not(figure) > .em2vae-message').length
 """
-# What an open page lacks: its title, one visible headline, formulas that are set.
+# What an open page lacks: its title, one visible headline, formulas that are set in their font.
 FAULTS = """() => {
     const headlines = [...document.querySelectorAll("h1")].filter((e) => e.checkVisibility());
     const unset = [...document.querySelectorAll(".math")]
-        .filter((e) => !e.querySelector("mjx-container") || e.querySelector("mjx-merror"));
+        .filter((e) => !e.querySelector("math > *") || e.querySelector("merror"));
+    const flat = [...document.querySelectorAll("math")]
+        .filter((e) => e.checkVisibility() && !(e.getBoundingClientRect().height > 1));
+    const font = [...document.fonts].find((e) => e.family.includes("Formulas"));
+    const unused = document.querySelector("math") && font?.status !== "loaded";
     return [
         ...(document.title ? [] : ["no title"]),
         ...(headlines.length === 1 ? [] : [`${headlines.length} headlines`]),
         ...unset.map((e) => `not set: ${e.textContent}`),
+        ...flat.map((e) => `not drawn: ${e.textContent}`),
+        ...(unused ? [`the font of the formulas is ${font?.status}`] : []),
     ];
 }"""
 
@@ -64,9 +70,9 @@ def views(site: Path, name: str) -> int:
 
 
 def wait_until_settled(page, figures: int, problems: list[str]) -> None:
-    """Wait for the first paint of that many figures and for MathJax."""
+    """Wait for the first paint of that many figures and for the fonts."""
     try:
         page.wait_for_function(f"({STARTED})() >= {figures}")
     except Error:
         problems.append(f"{page.url}: not all of {figures} figures have started after 10 s")
-    page.evaluate("window.MathJax?.startup?.promise?.then(() => null)")
+    page.evaluate("document.fonts.ready.then(() => null)")

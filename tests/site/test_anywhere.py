@@ -1,33 +1,24 @@
 """The pages wherever a reader opens them: stored settings, refused storage, a frame without an
 origin, a link to a place, paper, forced colours, and a search in the reader's own spelling."""
 
-import json
 import re
 from urllib.parse import quote
 
 import pytest
 from pages import faults
 
-FORMULAS_SET = """Promise.race([
-    window.MathJax?.startup?.promise?.then(() => null),
-    new Promise((_, fail) => setTimeout(fail, 30000, new Error("no formulas after 30 s"))),
-])"""
-UNSET_AS_PATHS = """() => [...document.querySelectorAll(".math")]
-    .filter((e) => !e.querySelector('mjx-container[jax="SVG"] svg path'))
-    .map((e) => e.textContent)"""
-# What shows first, the figure or a formula, where the first frame comes after MathJax is ready.
-NOTE_ORDER = """
-    const frame = window.requestAnimationFrame;
-    window.requestAnimationFrame = function later(draw) {
-        if (window.MathJax?.startup?.document) setTimeout(frame, 500, draw);
-        else setTimeout(later, 20, draw);
-    };
-    window.order = [];
-    const note = (name) => order.includes(name) || order.push(name);
-    new MutationObserver(() => {
-        if (document.querySelector("mjx-container")) note("formula");
-        if (document.querySelector('figure.em2vae[data-state="ready"]')) note("figure");
-    }).observe(document, { childList: true, subtree: true, attributes: true });
+FONTS_READY = "document.fonts.ready.then(() => null)"
+# How wide and high each formula is when the page is there, and whenever it changes afterwards.
+NOTE_SIZES = """
+    window.sizes = new Set();
+    const note = () => sizes.add([...document.querySelectorAll("article math")].map((e) => {
+        const { width, height } = e.getBoundingClientRect();
+        return `${width} ${height}`;
+    }).join());
+    addEventListener("DOMContentLoaded", function watch() {
+        note();
+        requestAnimationFrame(watch);
+    });
 """
 REFUSE_STORAGE = """
     for (const name of ["localStorage", "sessionStorage"])
@@ -46,18 +37,17 @@ NO_ANCHORING = """
         observer.disconnect();
     }).observe(document, { childList: true, subtree: true });
 """
-# As the fonts of formulas do, which are fetched when those are set.
+# As a figure does that comes late.
 GROW_LATE = """
     addEventListener("load", async () => {
-        await MathJax.startup.promise;
         await new Promise((done) => setTimeout(done, 100));
         document.querySelector("article").prepend("longer ".repeat(999));
         window.grown = true;
     });
 """
-FORMULA_STOPS = """() => [...document.querySelectorAll("mjx-container")]
-    .filter((e) => e.tabIndex >= 0 || e.querySelector("[tabindex]")).length"""
-WIDE_FORMULAS = """() => [...document.querySelectorAll("div.math mjx-container")]
+FORMULA_STOPS = """() => [...document.querySelectorAll(".math, .math *:not(.headerlink)")]
+    .filter((e) => e.tabIndex >= 0).length"""
+WIDE_FORMULAS = """() => [...document.querySelectorAll("div.formula")]
     .filter((e) => e.scrollWidth > e.clientWidth).length"""
 # What a reader types, and the first of the results.
 SEARCHES = {
@@ -97,7 +87,7 @@ TOP = """() => {
 
 @pytest.fixture
 def visit(browser, request):
-    """Opens a page with its formulas in a fresh context, after a script of the test's own."""
+    """Opens a page with its fonts in a fresh context, after a script of the test's own."""
     contexts, thrown = [], []
 
     def visit(name, scheme="http", first="", **options):
@@ -110,7 +100,7 @@ def visit(browser, request):
         page.add_init_script(f"(() => {{{first}}})();")
         path, _, place = name.partition("#")
         page.goto(base + (path if ".html" in path else f"{path}.html") + (place and f"#{place}"))
-        page.evaluate(FORMULAS_SET)
+        page.evaluate(FONTS_READY)
         return page
 
     yield visit
@@ -120,37 +110,33 @@ def visit(browser, request):
 
 
 @pytest.mark.parametrize("scheme", ["http", "file"])
-def test_a_figure_shows_before_the_formulas(visit, scheme):
-    page = visit("book/08-reparameterization", scheme, NOTE_ORDER)
-    assert page.evaluate("order") == ["figure", "formula"]
+def test_formulas_need_no_script(visit, scheme):
+    page = visit("book/08-reparameterization", scheme, java_script_enabled=False)
+    assert page.locator(".math").count() > 300
+    assert faults(page) == []
 
 
 @pytest.mark.parametrize("scheme", ["http", "file"])
-@pytest.mark.parametrize(
-    "setting",
-    [
-        {"explorer": True},
-        {"renderer": "SVG"},
-        {"collapsible": True},
-        {"assistiveMml": False, "scale": 3, "zoom": "Click"},
-    ],
-    ids=lambda setting: next(iter(setting)),
-)
-def test_what_mathjax_stored_elsewhere_does_not_matter(visit, scheme, setting):
-    stored = json.dumps({"MathJax-Menu-Settings": json.dumps(setting)})
-    first = f"try {{ Object.assign(localStorage, {stored}) }} catch {{}}"
-    page = visit("book/glossary", scheme, first)
-    assert page.evaluate("localStorage['MathJax-Menu-Settings']") == json.dumps(setting)
-    assert faults(page) == []
-    formulas = page.locator(".math").count()
-    assert page.locator('mjx-container[jax="CHTML"] mjx-assistive-mml math').count() == formulas > 9
-    page.locator("mjx-container").first.click(button="right")
-    assert page.locator(".CtxtMenu_MenuFrame").count() == 0
+def test_formulas_stand_from_the_start(visit, scheme):
+    """Their font comes with the page: none of them moves what follows."""
+    page = visit("book/glossary", scheme, NOTE_SIZES)
+    page.wait_for_load_state()
+    page.evaluate(TWO_FRAMES)
+    assert page.evaluate("sizes.size") == 1
+    assert len(page.evaluate("[...sizes][0]").split(",")) > 9
+
+
+def test_a_screen_reader_finds_formulas(visit):
+    """As such, by their characters, and without what only the eye needs."""
+    page = visit("book/glossary")
+    formulas = page.get_by_role("math")
+    assert formulas.count() == page.locator(".math").count() > 9
+    assert page.locator("math [aria-hidden], math[aria-label]").count() == 0
 
 
 def test_formulas_are_no_tab_stops(visit):
     page = visit("book/04-kl-and-variations")
-    assert page.locator("mjx-container").count() > 300
+    assert page.locator("math").count() > 300
     assert page.evaluate(FORMULA_STOPS) == page.evaluate(WIDE_FORMULAS)
     assert (
         page.evaluate("""() => [...document.querySelectorAll("article *")]
@@ -161,7 +147,7 @@ def test_formulas_are_no_tab_stops(visit):
     page.set_viewport_size({"width": 280, "height": 800})
     page.wait_for_function(f"({FORMULA_STOPS})() > 0")
     assert page.evaluate(FORMULA_STOPS) == page.evaluate(WIDE_FORMULAS)
-    page.locator("mjx-container[tabindex='0']:visible").first.focus()
+    page.locator("div.formula[tabindex='0']:visible").first.focus()
     page.keyboard.press("ArrowRight")
     page.wait_for_function("document.activeElement.scrollLeft > 0")
 
@@ -180,7 +166,7 @@ def test_a_page_works_where_storage_is_refused(visit):
 
 
 def test_a_page_works_in_a_sandboxed_frame(browser, site_url):
-    """It has no origin, so that its store and its fonts are refused."""
+    """It has no origin, so that its store and its files of fonts are refused."""
     page = browser.new_page(viewport={"width": 1300, "height": 900})
     thrown = []
     page.on("pageerror", lambda error: thrown.append(str(error)))
@@ -188,9 +174,9 @@ def test_a_page_works_in_a_sandboxed_frame(browser, site_url):
         src="{site_url}book/02-jensen.html"></iframe>""")
     frame = page.locator("iframe").element_handle().content_frame()
     frame.wait_for_selector('figure.em2vae[data-state="ready"]')
-    frame.evaluate(FORMULAS_SET)
+    frame.evaluate(FONTS_READY)
     assert frame.evaluate("self.origin") == "null"
-    assert frame.evaluate(UNSET_AS_PATHS) == []
+    assert faults(frame) == []
     before = frame.locator("html").get_attribute("data-theme")
     frame.locator(".theme-switch-button:visible").first.click()
     assert frame.locator("html").get_attribute("data-theme") != before
@@ -217,7 +203,7 @@ def test_a_link_to_a_place_ends_there(visit, link):
     assert -1 < page.evaluate(TOP) < 300
 
 
-def test_a_place_follows_what_grows_after_the_formulas(visit):
+def test_a_place_follows_what_grows_after_loading(visit):
     page = visit("book/08-reparameterization#ex-gumbel-best", first=NO_ANCHORING + GROW_LATE)
     page.wait_for_function("window.grown")
     page.evaluate(TWO_FRAMES)

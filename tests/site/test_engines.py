@@ -31,7 +31,6 @@ SETTLE = f"""async (figures) => {{
     {UNTIL}
     const started = {STARTED};
     const all = await until(() => started() >= figures, 20000);
-    await window.MathJax?.startup?.promise;
     await document.fonts.ready;
     const missing = all ? [] : [`${{started()}} of ${{figures}} figures have started after 20 s`];
     const messages = [...document.querySelectorAll(".em2vae-message")].map((e) => e.innerText);

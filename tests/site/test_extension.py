@@ -1,5 +1,7 @@
 """The local Sphinx extension, on a book of two small pages and on its functions alone."""
 
+import base64
+import io
 import os
 import re
 import shutil
@@ -7,10 +9,13 @@ import zipfile
 from types import SimpleNamespace
 
 import em2vae_book
+import formulas
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
+from docutils import nodes
 from execute import cache_folder
+from fontTools.ttLib import TTFont
 from pages import ROOT, build
 
 FROM_ENVIRONMENT = ("BOOK_REPOSITORY_URL", "GITHUB_SERVER_URL", "GITHUB_REPOSITORY")
@@ -28,7 +33,7 @@ INDEX = """# A small book
 <div data-em2vae-figure="NAME" data-em2vae-page="book/07-small"></div>
 """
 CELLS = [
-    "# Small\n\n```{math}\n:label: same\nx = x\n```\n\nText.",
+    "# Small\n\n```{math}\n:label: same\nx = x\n```\n\n## Of $y$\n\nText.",
     'from tqdm import tqdm\n'
     'with open("ROOT/runs", "a") as runs:\n    runs.write("x")\nlist(tqdm(range(3)));',
     "import anywidget, traitlets\n"
@@ -89,6 +94,9 @@ def test_small_book(small_book):
                                                        "_toc.yml", "book", "src"}  # fmt: skip
     # Numbers come from the file name, and other pages see them.
     assert '<span class="eqno">(7.1)' in chapter
+    # A formula is MathML everywhere: in its block, in a headline and in the page's contents.
+    assert '<div class="formula"><math display="block"><mi>x</mi><mo>=</mo>' in chapter
+    assert chapter.count("<math><mi>y</mi></math>") == 2 and "\\(" not in chapter
     assert "Fig. 7.1" in index and "(7.1)" in index and ">7. Small" in index
     assert '<a href="#equation-same" title="same">(7.1)</a>' in chapter, "eq. same in the code"
     # The chapter's first figure is on both pages, its host once on each; the others stay behind.
@@ -132,10 +140,13 @@ def test_small_book(small_book):
 
     (small_book / "src/em2vae/interactive/host.js").write_text("// changed")
     wrong = INDEX.replace("NAME", "no-such-figure") + "\n```\n# eq. no-such-equation\n```\n"
+    wrong += "\n$\\nosuch 1$\n"
     (small_book / "book/index.md").write_text(wrong)
     with pytest.raises(RuntimeError, match="no figure 'no-such-figure' in the page") as failure:
         build_small(small_book)
     assert "no equation 'no-such-equation'" in str(failure.value)
+    unknown = r"book/index.md:\d+: WARNING: formula '.*nosuch 1': .*Unknown command"
+    assert re.search(unknown, str(failure.value))
     assert runs(small_book) == 2, "a change in src/ must run the chapter again"
     assert len(list((small_book / "_build/.jupyter_cache").iterdir())) == 1
     assert not (small_book / "_build/html/index.html").exists()
@@ -192,6 +203,48 @@ def test_repository_is_what_the_environment_says(monkeypatch):
     assert repository_options(monkeypatch, **named)["repository_url"] == "https://gitlab.com/c/d"
 
 
-def test_mathjax_is_trimmed(site):
-    files = [path for path in (site / "_static/mathjax").rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 8e6
+def test_no_page_loads_mathjax(site):
+    assert not list(site.rglob("*mathjax*"))
+    pages = [page.read_text(encoding="utf-8") for page in site.rglob("*.html")]
+    assert [page for page in pages if re.search(r"<script[^>]*mathjax", page, re.IGNORECASE)] == []
+
+
+def formula(tex: str, display: bool = True) -> BeautifulSoup:
+    return BeautifulSoup(formulas.mathml(nodes.math(text=tex), display), "html.parser")
+
+
+def test_formulas_have_the_operands_of_tex():
+    """In the right half of an aligned line a plus adds, and a relation keeps its spaces."""
+    for tex in (r"a&=b\\&+c", r"a={}&b\\+{}&c"):
+        cells = formula(rf"\begin{{aligned}}{tex}\end{{aligned}}").find_all("mtd")
+        for cell in cells:
+            names = [(e.name, e.text) for e in cell.find_all(recursive=False)]
+            operator = next((i for i, (name, _) in enumerate(names) if name == "mo"), None)
+            if operator is not None:
+                assert ("mi", "") in names[operator - 1 : operator + 2], names
+
+
+def test_lines_without_an_environment_and_numbered_ones():
+    assert len(formula(r"a \\ b").find_all("mtr")) == 2
+    assert formula(r"\begin{align}a&=b\end{align}").text == "a=b"
+
+
+def test_a_formula_with_an_error_is_named(caplog):
+    with caplog.at_level("WARNING"):
+        assert formula(r"\nosuch < 1").find("code").text == r"\nosuch < 1"
+    assert [r.getMessage() for r in caplog.records if r"\nosuch < 1" in r.getMessage()]
+
+
+def test_the_font_has_what_the_formulas_need(site):
+    pages = [page.read_text(encoding="utf-8") for page in site.rglob("*.html")]
+    style = (site / "_static" / formulas.STYLE).read_text()
+    data = re.search(r"base64,([^)]*)\)", style)[1]
+    assert len(data) < 60_000
+    font = TTFont(io.BytesIO(base64.b64decode(data)))
+    needed = formulas.characters(pages)
+    assert {ord("p"), 0x1D45D, 0x1D703, ord("∑")} <= needed  # p, its italic, theta's, a sum
+    missing = needed - set(font.getBestCmap())
+    assert {chr(code) for code in missing} <= set("\ufe00")  # says which of two shapes
+    sizes = font["MATH"].table.MathVariants.VertGlyphCoverage.glyphs
+    assert {font.getBestCmap()[ord(c)] for c in "([{|∑∫"} <= set(sizes)
+    assert "Copyright" in str(font["name"].getName(0, 3, 1))

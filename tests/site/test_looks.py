@@ -40,7 +40,7 @@ THEME = "document.documentElement.dataset.theme"
 @pytest.mark.parametrize("name", PAGES)
 def test_page_is_clean_accessible_and_no_wider_than_the_screen(open_page, name, look):
     width = 360 if look == "phone" else 1280
-    page = open_page(name, dark=look == "dark", width=width, formulas=True)
+    page = open_page(name, dark=look == "dark", width=width)
     assert faults(page) + page.evaluate(OVERFLOWING) == []
     if look == "dark":
         assert page.locator('html[data-theme="dark"]').count() == 1

@@ -28,7 +28,7 @@ def test_every_page_is_in_the_table_of_contents(site):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_page_loads_clean_from_a_folder(open_page, name):
-    assert faults(open_page(name, "file", formulas=True)) == []
+    assert faults(open_page(name, "file")) == []
 
 
 @pytest.mark.parametrize("scheme", ["http", "file"])
@@ -76,7 +76,7 @@ def test_no_role_is_left_in_a_formula(site, name):
 
 @pytest.mark.parametrize("scheme", ["http", "file"])
 def test_search_finds_a_page(open_page, scheme):
-    page = open_page("search.html?q=posterior", scheme, formulas=True)
+    page = open_page("search.html?q=posterior", scheme)
     result = page.locator("#search-results li a").first
     result.wait_for()
     page.get_by_text("Search finished").first.wait_for()

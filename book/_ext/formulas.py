@@ -1,0 +1,136 @@
+"""Formulas: the build turns TeX into MathML, which browsers draw, and packs a font for it.
+
+math-core translates; a command that it does not know is a warning with the page, the line and the
+formula. The font is STIX Two Math, which the package ziamath brings, cut down to the characters
+in use. It stands in the style sheet itself: a page from a folder or in a frame without an origin
+may not fetch fonts, and nothing moves when it comes.
+"""
+
+import base64
+import hashlib
+import io
+import re
+import unicodedata
+from html import unescape
+from importlib.util import find_spec
+from pathlib import Path
+
+from docutils import nodes
+from fontTools import subset
+from fontTools.ttLib import TTFont
+from math_core import LatexError, LatexToMathML
+from sphinx.util import logging
+from sphinx.util.math import get_node_equation_number
+
+logger = logging.getLogger(__name__)
+
+STYLE = "formula-font.css"
+CONVERTER = LatexToMathML(fancy_error=False)
+# Sphinx numbers equations, not the converter.
+NUMBERED = re.compile(r"\\(begin|end)\{(align|alignat|equation|gather|multline)\}")
+# Where TeX has an empty operand ({} and the start of a line's right half), MathML needs one, too:
+# without it a plus is a sign and a relation among nothing but spaces loses its own.
+OPERAND = re.compile(r'(<mtd style="text-align: left;[^"]*padding-left: 0;">)|<mrow></mrow>')
+MATHML = re.compile(r"<math\b.*?</math>", re.DOTALL)
+# A single letter is drawn as the italic of mathematics, which has code points of its own.
+ITALIC = [0x210E, *range(0x1D434, 0x1D468), *range(0x1D6E2, 0x1D71C)]
+LICENCE = [0, 13, 14]
+PRIMES = (0x2032, 0x2033, 0x2034, 0x2057)
+
+
+def mathml(node: nodes.Node, display: bool) -> str:
+    """The formula of a node; its TeX, and a warning, if that has an error."""
+    tex = NUMBERED.sub(r"\\\1{\2*}", node.astext())
+    if r"\\" in tex and r"\begin" not in tex:  # lines without an environment
+        tex = rf"\begin{{aligned}}{tex}\end{{aligned}}"
+    try:
+        formula = CONVERTER.convert_with_local_state(tex, displaystyle=display)
+    except LatexError as error:
+        logger.warning("formula %r: %s", node.astext(), error, location=node)
+        return f"<code>{node.astext()}</code>"
+    return OPERAND.sub(r"\1<mi></mi>", formula)
+
+
+def visit_inline(self, node: nodes.math) -> None:
+    self.body.append(self.starttag(node, "span", "", CLASS="math notranslate nohighlight"))
+    self.body.append(f"{mathml(node, display=False)}</span>")
+    raise nodes.SkipNode
+
+
+def visit_block(self, node: nodes.math_block) -> None:
+    """The number, if it has one, and a box that scrolls where the formula is too wide."""
+    self.body.append(self.starttag(node, "div", "", CLASS="math notranslate nohighlight"))
+    if node["number"]:
+        self.body.append(f'<span class="eqno">({get_node_equation_number(self, node)})')
+        self.add_permalink_ref(node, "Link to this equation")
+        self.body.append("</span>")
+    self.body.append(f'<div class="formula">{mathml(node, display=True)}</div></div>\n')
+    raise nodes.SkipNode
+
+
+def characters(pages: list[str]) -> set[int]:
+    """The code points that the formulas of these pages are drawn with."""
+    formulas = "".join(formula for page in pages for formula in MATHML.findall(page))
+    used = set(unescape(re.sub(r"<[^>]*>", "", formulas)))
+    italic = (code for code in ITALIC if unicodedata.normalize("NFKC", chr(code)) in used)
+    return {*map(ord, used), *italic}
+
+
+def small_primes(font: TTFont) -> dict[int, str]:
+    """Glyphs for primes as they stand in a superscript, which not all browsers choose."""
+    primes = {font.getBestCmap()[code]: code for code in PRIMES}
+    lookups = font["GSUB"].table.LookupList.Lookup
+    features = font["GSUB"].table.FeatureList.FeatureRecord
+    found = {}
+    for index in {i for f in features if f.FeatureTag == "ssty" for i in f.Feature.LookupListIndex}:
+        for table in lookups[index].SubTable:
+            table = getattr(table, "ExtSubTable", table)
+            for glyph, others in getattr(table, "alternates", {}).items():
+                if glyph in primes:
+                    found[primes[glyph]] = others[0]
+    return found
+
+
+def font_of(codes: set[int]) -> bytes:
+    """A WOFF file with the glyphs of these characters, their sizes and their parts."""
+    path = Path(find_spec("ziamath").origin).parent / "fonts/STIXTwoMath-Regular.ttf"
+    font = TTFont(path, lazy=True)
+    primes = small_primes(font)
+    for table in font["cmap"].tables:
+        if table.isUnicode() and table.format != 14:
+            table.cmap.update(primes)
+    options = subset.Options(layout_features=[], hinting=False, name_IDs=LICENCE)
+    cut = subset.Subsetter(options)
+    cut.populate(unicodes=codes)
+    cut.subset(font)
+    # In TeX, the index of a letter stands as low beside a p as beside an x.
+    font["MATH"].table.MathConstants.SubscriptBaselineDropMin.Value = -40
+    font.flavor = "woff"
+    file = io.BytesIO()
+    font.save(file)
+    return file.getvalue()
+
+
+def write_font(app, exception) -> None:
+    """Write the style sheet that holds the font; it stays beside the chapters' results."""
+    if exception or app.builder.format != "html":
+        return
+    pages = [path.read_text(encoding="utf-8") for path in Path(app.outdir).rglob("*.html")]
+    codes = characters(pages)
+    key = hashlib.sha256(repr(sorted(codes)).encode()).hexdigest()[:16]
+    kept = Path(app.config.nb_execution_cache_path) / f"formulas-{key}.css"
+    if not kept.exists():
+        data = base64.b64encode(font_of(codes)).decode()
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(
+            '@font-face { font-family: "Formulas"; '
+            f"src: url(data:font/woff;base64,{data}) format('woff'); }}\n"
+        )
+    (Path(app.outdir) / "_static" / STYLE).write_text(kept.read_text())
+
+
+def setup(app) -> dict:
+    app.add_html_math_renderer("mathml", (visit_inline, None), (visit_block, None))
+    app.add_css_file(STYLE)
+    app.connect("build-finished", write_font)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
