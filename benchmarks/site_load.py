@@ -25,7 +25,7 @@ from pages import DOCNAMES  # noqa: E402
 from server import serve  # noqa: E402
 
 PAGE = "book/06-elbo"  # the one with the most formulas
-ROUNDS = 5
+ROUNDS = 3
 SLOWER = {"formulas": 6, "longest task": 4}  # times, by Chromium's own throttling of the CPU
 # Put in front of the page's other scripts: the end of the frame in which each formula first stands,
 # whoever set it, and the longest task until then.

@@ -3,7 +3,7 @@
 math-core translates; a command that it does not know is a warning with the page, the line and the
 formula. The font is STIX Two Math, which the package ziamath brings, cut down to the characters
 in use. It stands in the style sheet itself: a page from a folder or in a frame without an origin
-may not fetch fonts, and nothing moves when it comes.
+may not fetch fonts, and it is there before the first formula is.
 """
 
 import base64
@@ -17,6 +17,9 @@ from pathlib import Path
 
 from docutils import nodes
 from fontTools import subset
+from fontTools.misc.transform import Offset
+from fontTools.pens.transformPen import TransformPen
+from fontTools.pens.ttGlyphPen import TTGlyphPen
 from fontTools.ttLib import TTFont
 from math_core import LatexError, LatexToMathML
 from sphinx.util import logging
@@ -35,7 +38,10 @@ MATHML = re.compile(r"<math\b.*?</math>", re.DOTALL)
 # A single letter is drawn as the italic of mathematics, which has code points of its own.
 ITALIC = [0x210E, *range(0x1D434, 0x1D468), *range(0x1D6E2, 0x1D71C)]
 LICENCE = [0, 13, 14]
-PRIMES = (0x2032, 0x2033, 0x2034, 0x2057)
+PRIMES = "\u2032\u2033\u2034\u2057"
+ACCENTS = "ˆˇ˜¯˘˙¨\u20d7"
+# Browsers take even such a font only when they lay out a letter, one frame too late.
+LOAD = 'document.fonts.load("1em Formulas");'
 
 
 def mathml(node: nodes.Node, display: bool) -> str:
@@ -78,7 +84,7 @@ def characters(pages: list[str]) -> set[int]:
 
 def small_primes(font: TTFont) -> dict[int, str]:
     """Glyphs for primes as they stand in a superscript, which not all browsers choose."""
-    primes = {font.getBestCmap()[code]: code for code in PRIMES}
+    primes = {font.getBestCmap()[ord(prime)]: ord(prime) for prime in PRIMES}
     lookups = font["GSUB"].table.LookupList.Lookup
     features = font["GSUB"].table.FeatureList.FeatureRecord
     found = {}
@@ -89,6 +95,16 @@ def small_primes(font: TTFont) -> dict[int, str]:
                 if glyph in primes:
                     found[primes[glyph]] = others[0]
     return found
+
+
+def lower_accents(font: TTFont) -> None:
+    """Put them on the line that letters stand on: WebKit adds their height to the letter's."""
+    glyphs = font.getGlyphSet()
+    for code, name in font.getBestCmap().items():
+        if chr(code) in ACCENTS:
+            pen = TTGlyphPen(glyphs)
+            glyphs[name].draw(TransformPen(pen, Offset(0, -font["glyf"][name].yMin)))
+            font["glyf"][name] = pen.glyph()
 
 
 def font_of(codes: set[int]) -> bytes:
@@ -105,6 +121,7 @@ def font_of(codes: set[int]) -> bytes:
     cut.subset(font)
     # In TeX, the index of a letter stands as low beside a p as beside an x.
     font["MATH"].table.MathConstants.SubscriptBaselineDropMin.Value = -40
+    lower_accents(font)
     font.flavor = "woff"
     file = io.BytesIO()
     font.save(file)
@@ -117,7 +134,8 @@ def write_font(app, exception) -> None:
         return
     pages = [path.read_text(encoding="utf-8") for path in Path(app.outdir).rglob("*.html")]
     codes = characters(pages)
-    key = hashlib.sha256(repr(sorted(codes)).encode()).hexdigest()[:16]
+    made_by = Path(__file__).read_bytes()
+    key = hashlib.sha256(repr(sorted(codes)).encode() + made_by).hexdigest()[:16]
     kept = Path(app.config.nb_execution_cache_path) / f"formulas-{key}.css"
     if not kept.exists():
         data = base64.b64encode(font_of(codes)).decode()
@@ -132,5 +150,6 @@ def write_font(app, exception) -> None:
 def setup(app) -> dict:
     app.add_html_math_renderer("mathml", (visit_inline, None), (visit_block, None))
     app.add_css_file(STYLE)
+    app.add_js_file(None, body=LOAD)
     app.connect("build-finished", write_font)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -12,5 +12,5 @@ document.addEventListener("DOMContentLoaded", () => {
       }
     }
   });
-  for (const box of document.querySelectorAll("div.formula")) watcher.observe(box);
+  for (const box of document.querySelectorAll("div.formula, span.math")) watcher.observe(box);
 });
