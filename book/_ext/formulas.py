@@ -1,26 +1,19 @@
 """Formulas: the build turns TeX into MathML, which browsers draw, and packs a font for it.
 
 math-core translates; a command that it does not know is a warning with the page, the line and the
-formula. The font is STIX Two Math, which the package ziamath brings, cut down to the characters
-in use. It stands in the style sheet itself: a page from a folder or in a frame without an origin
-may not fetch fonts, and it is there before the first formula is.
+formula. The font (formula_font.py) has the characters in use and stands in the style sheet itself:
+a page from a folder or in a frame without an origin may not fetch fonts, and it is there before
+the first formula is.
 """
 
 import base64
 import hashlib
-import io
 import re
 import unicodedata
-from html import unescape
-from importlib.util import find_spec
+from html import escape, unescape
 from pathlib import Path
 
 from docutils import nodes
-from fontTools import subset
-from fontTools.misc.transform import Offset
-from fontTools.pens.transformPen import TransformPen
-from fontTools.pens.ttGlyphPen import TTGlyphPen
-from fontTools.ttLib import TTFont
 from math_core import LatexError, LatexToMathML
 from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
@@ -37,9 +30,6 @@ OPERAND = re.compile(r'(<mtd style="text-align: left;[^"]*padding-left: 0;">)|<m
 MATHML = re.compile(r"<math\b.*?</math>", re.DOTALL)
 # A single letter is drawn as the italic of mathematics, which has code points of its own.
 ITALIC = [0x210E, *range(0x1D434, 0x1D468), *range(0x1D6E2, 0x1D71C)]
-LICENCE = [0, 13, 14]
-PRIMES = "\u2032\u2033\u2034\u2057"
-ACCENTS = "ˆˇ˜¯˘˙¨\u20d7"
 # Browsers take even such a font only when they lay out a letter, one frame too late.
 LOAD = 'document.fonts.load("1em Formulas");'
 
@@ -53,7 +43,7 @@ def mathml(node: nodes.Node, display: bool) -> str:
         formula = CONVERTER.convert_with_local_state(tex, displaystyle=display)
     except LatexError as error:
         logger.warning("formula %r: %s", node.astext(), error, location=node)
-        return f"<code>{node.astext()}</code>"
+        return f"<code>{escape(node.astext())}</code>"
     return OPERAND.sub(r"\1<mi></mi>", formula)
 
 
@@ -82,62 +72,18 @@ def characters(pages: list[str]) -> set[int]:
     return {*map(ord, used), *italic}
 
 
-def small_primes(font: TTFont) -> dict[int, str]:
-    """Glyphs for primes as they stand in a superscript, which not all browsers choose."""
-    primes = {font.getBestCmap()[ord(prime)]: ord(prime) for prime in PRIMES}
-    lookups = font["GSUB"].table.LookupList.Lookup
-    features = font["GSUB"].table.FeatureList.FeatureRecord
-    found = {}
-    for index in {i for f in features if f.FeatureTag == "ssty" for i in f.Feature.LookupListIndex}:
-        for table in lookups[index].SubTable:
-            table = getattr(table, "ExtSubTable", table)
-            for glyph, others in getattr(table, "alternates", {}).items():
-                if glyph in primes:
-                    found[primes[glyph]] = others[0]
-    return found
-
-
-def lower_accents(font: TTFont) -> None:
-    """Put them on the line that letters stand on: WebKit adds their height to the letter's."""
-    glyphs = font.getGlyphSet()
-    for code, name in font.getBestCmap().items():
-        if chr(code) in ACCENTS:
-            pen = TTGlyphPen(glyphs)
-            glyphs[name].draw(TransformPen(pen, Offset(0, -font["glyf"][name].yMin)))
-            font["glyf"][name] = pen.glyph()
-
-
-def font_of(codes: set[int]) -> bytes:
-    """A WOFF file with the glyphs of these characters, their sizes and their parts."""
-    path = Path(find_spec("ziamath").origin).parent / "fonts/STIXTwoMath-Regular.ttf"
-    font = TTFont(path, lazy=True)
-    primes = small_primes(font)
-    for table in font["cmap"].tables:
-        if table.isUnicode() and table.format != 14:
-            table.cmap.update(primes)
-    options = subset.Options(layout_features=[], hinting=False, name_IDs=LICENCE)
-    cut = subset.Subsetter(options)
-    cut.populate(unicodes=codes)
-    cut.subset(font)
-    # In TeX, the index of a letter stands as low beside a p as beside an x.
-    font["MATH"].table.MathConstants.SubscriptBaselineDropMin.Value = -40
-    lower_accents(font)
-    font.flavor = "woff"
-    file = io.BytesIO()
-    font.save(file)
-    return file.getvalue()
-
-
 def write_font(app, exception) -> None:
     """Write the style sheet that holds the font; it stays beside the chapters' results."""
     if exception or app.builder.format != "html":
         return
     pages = [path.read_text(encoding="utf-8") for path in Path(app.outdir).rglob("*.html")]
     codes = characters(pages)
-    made_by = Path(__file__).read_bytes()
+    made_by = Path(__file__).with_name("formula_font.py").read_bytes()
     key = hashlib.sha256(repr(sorted(codes)).encode() + made_by).hexdigest()[:16]
     kept = Path(app.config.nb_execution_cache_path) / f"formulas-{key}.css"
     if not kept.exists():
+        from formula_font import font_of  # takes half a second to import
+
         data = base64.b64encode(font_of(codes)).decode()
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(
