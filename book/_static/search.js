@@ -67,9 +67,7 @@
     const root = place || page.querySelector("article") || page.body;
     if (root.matches("dt")) root.append(" ", root.nextElementSibling ?? "");
     for (const element of root.querySelectorAll(LEFT_OUT)) element.remove();
-    for (const name of root.querySelectorAll("mi, mo")) {
-      if (/\p{L}{2}/u.test(name.textContent)) name.append(" ");
-    }
+    for (const formula of root.querySelectorAll("math")) formula.replaceWith(formulaText(formula));
     for (const code of root.querySelectorAll("pre")) {
       code.textContent = withCode ? code.textContent.replace(NO_WORDS, "") : "";
     }

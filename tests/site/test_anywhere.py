@@ -54,6 +54,16 @@ FORMULA_STOPS = """() => [...document.querySelectorAll(".math, .math *:not(.head
     .filter((e) => e.tabIndex >= 0).length"""
 WIDE_FORMULAS = """() => [...document.querySelectorAll("div.formula, span.math")]
     .filter((e) => e.scrollWidth > e.clientWidth).length"""
+# What the clipboard gets of the paragraph that starts so.
+COPY = """(start) => {
+    const paragraphs = [...document.querySelectorAll("article p")];
+    const paragraph = paragraphs.find((e) => e.textContent.startsWith(start));
+    getSelection().selectAllChildren(paragraph);
+    const clipboardData = new DataTransfer();
+    const event = new ClipboardEvent("copy", { clipboardData, bubbles: true, cancelable: true });
+    paragraph.dispatchEvent(event);
+    return ["text/plain", "text/html"].map((kind) => clipboardData.getData(kind));
+}"""
 # What a reader types, and the first of the results.
 SEARCHES = {
     "logvar": "11. The variational autoencoder",
@@ -137,6 +147,13 @@ def test_a_screen_reader_finds_formulas(visit):
     formulas = page.get_by_role("math")
     assert formulas.count() == page.locator(".math").count() > 9
     assert page.locator("math [aria-hidden], math[aria-label]").count() == 0
+
+
+def test_a_copied_formula_is_a_line_of_text(visit):
+    page = visit("book/11-vae")
+    text, html = page.evaluate(COPY, "Take the expectation under")
+    assert "By definition 𝔼_q[(z−μ)^2]=σ^2, so the middle term becomes −1/2. The mean" in text
+    assert "<math" in html
 
 
 def test_formulas_are_no_tab_stops(visit):
