@@ -27,6 +27,7 @@ NUMBERED = re.compile(r"\\(begin|end)\{(align|alignat|equation|gather|multline)\
 # Where TeX has an empty operand ({} and the start of a line's right half), MathML needs one, too:
 # without it a plus is a sign and a relation among nothing but spaces loses its own.
 OPERAND = re.compile(r'(<mtd style="text-align: left;[^"]*padding-left: 0;">)|<mrow></mrow>')
+CELL = re.compile(r"<mtd\b[^>]*>")  # in which WebKit stretches brackets only if they are in a row
 MATHML = re.compile(r"<math\b.*?</math>", re.DOTALL)
 # A single letter is drawn as the italic of mathematics, which has code points of its own.
 ITALIC = [0x210E, *range(0x1D434, 0x1D468), *range(0x1D6E2, 0x1D71C)]
@@ -44,7 +45,8 @@ def mathml(node: nodes.Node, display: bool) -> str:
     except LatexError as error:
         logger.warning("formula %r: %s", node.astext(), error, location=node)
         return f"<code>{escape(node.astext())}</code>"
-    return OPERAND.sub(r"\1<mi></mi>", formula)
+    formula = OPERAND.sub(r"\1<mi></mi>", formula)
+    return CELL.sub(r"\g<0><mrow>", formula).replace("</mtd>", "</mrow></mtd>")
 
 
 def visit_inline(self, node: nodes.math) -> None:

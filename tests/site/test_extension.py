@@ -218,7 +218,7 @@ def test_formulas_have_the_operands_of_tex():
     for tex in (r"a&=b\\&+c", r"a={}&b\\+{}&c"):
         cells = formula(rf"\begin{{aligned}}{tex}\end{{aligned}}").find_all("mtd")
         for cell in cells:
-            names = [(e.name, e.text) for e in cell.find_all(recursive=False)]
+            names = [(e.name, e.text) for e in cell.mrow.find_all(recursive=False)]
             operator = next((i for i, (name, _) in enumerate(names) if name == "mo"), None)
             if operator is not None:
                 assert ("mi", "") in names[operator - 1 : operator + 2], names
