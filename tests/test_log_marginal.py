@@ -126,11 +126,15 @@ def test_probabilities_of_all_images_sum_to_one(log_p_of_every_image):
 def brute_force(vae, x, step, limit=7.0):
     """The same integral on one fine grid: (B,)."""
     axis = torch.arange(-limit + step / 2, limit, step, dtype=torch.double)
-    z = torch.cartesian_prod(axis, axis)
-    logits = vae.decoder(z).logits
-    log_p_x_given_z = x.double() @ logits.T - softplus(logits).sum(-1)
-    log_prior = -0.5 * (z**2).sum(-1) - math.log(2 * math.pi)
-    return (log_p_x_given_z + log_prior).logsumexp(1) + 2 * math.log(step)
+    log_joint = []
+    for z in torch.cartesian_prod(axis, axis).split(
+        400_000 // x.shape[1]
+    ):  # they stay in the cache
+        logits = vae.decoder(z).logits
+        log_p_x_given_z = x.double() @ logits.T - softplus(logits).sum(-1)
+        log_prior = -0.5 * (z**2).sum(-1) - math.log(2 * math.pi)
+        log_joint.append(log_p_x_given_z + log_prior)
+    return torch.cat(log_joint, 1).logsumexp(1) + 2 * math.log(step)
 
 
 def test_it_equals_a_fine_grid(steep, every_image, log_p_of_every_image):
@@ -172,7 +176,7 @@ def test_a_finer_start_changes_less_than_promised(steep, every_image, monkeypatc
 
 def test_images_do_not_depend_on_their_company():
     vae = model_with(GaussianPixel([[0.7, 0.2]], [NEEDLE]))
-    x = (torch.arange(600) % 7 == 0).double()[:, None]  # more than 500: two parts
+    x = (torch.arange(503) % 50 > 0).double()[:, None]  # more than 500: two parts
     together = log_marginal_2d(vae, x)
     ink, blank = (log_marginal_2d(vae, torch.full((1, 1), v).double()) for v in (1.0, 0.0))
     assert torch.allclose(together, torch.where(x[:, 0] == 1, ink, blank), atol=1e-9)

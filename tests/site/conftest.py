@@ -3,12 +3,16 @@
 Fixtures for the tests of this folder:
 
 - `site`: the folder of the built site, a Path; it is built first if it is missing or out of date.
-- `open_page(name, scheme="http", dark=False, width=1280)`: opens a page in a fresh context, which
-  prefers reduced motion, waits until its figures have started, and returns Playwright's Page.
-  `name` is a docname such as "book/12-latent-space", or "search.html?q=bound"; `scheme` is "http"
-  (a server on the loopback address) or "file" (a copy of the folder elsewhere). A page that writes
-  a warning or an error to the console, throws, misses a file or asks another host for one fails
-  the test at its end.
+- `open_page(name, scheme="http", dark=False, width=1280, figures_only=False)`: opens a page in a
+  fresh context, which prefers reduced motion, waits until its figures have started, and returns
+  Playwright's Page. With `figures_only` the page is cut down to its figures and its style, for
+  tests of what these compute; test_interactive.py tests them on the whole page. `name` is a docname
+  such as "book/12-latent-space", or "search.html?q=bound"; `scheme` is "http" (a server on the
+  loopback address) or "file" (a copy of the folder elsewhere). A page that writes a warning or an
+  error to the console, throws, misses a file or asks another host for one fails the test at its
+  end.
+- `opening(browser)`: a context manager that yields such an `open_page`, for a page that several
+  tests share.
 - `site_url`, `file_url`: the two addresses that the pages are served from, ending in "/".
 - `browser`: Playwright's Chromium behind `open_page`. Firefox and WebKit: test_engines.py.
 
@@ -16,16 +20,26 @@ Fixtures for the tests of this folder:
 """
 
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from browsers import find_browser, wanted
 from filelock import FileLock
-from pages import HTML, ROOT, build, out_of_date, views, wait_until_settled
+from pages import (
+    HTML,
+    ROOT,
+    build,
+    figures_alone,
+    out_of_date,
+    views,
+    wait_until_settled,
+)
 from playwright.sync_api import sync_playwright
 from server import serve
 
 # No name but the loopback address resolves.
+HTML_TYPE = "text/html; charset=utf-8"
 NETWORK_CUT = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 
 
@@ -72,30 +86,44 @@ def browser(one_at_a_time):
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def opening(request, site):
+    @contextmanager
+    def opening(browser):
+        contexts, problems = [], []
+
+        def open_page(name, scheme="http", dark=False, width=1280, figures_only=False):
+            base = request.getfixturevalue({"http": "site_url", "file": "file_url"}[scheme])
+            context = browser.new_context(
+                viewport={"width": width, "height": 900},
+                color_scheme="dark" if dark else "light",
+                reduced_motion="reduce",
+                offline=scheme == "file",
+            )
+            context.set_default_timeout(10_000)
+            contexts.append(context)
+            url = base + (name if ".html" in name else f"{name}.html")
+            if figures_only:
+                html = figures_alone((site / f"{name}.html").read_text(encoding="utf-8"))
+                context.route(url, lambda route: route.fulfill(body=html, content_type=HTML_TYPE))
+            page = context.new_page()
+            watch(page, base, problems)
+            page.goto(url)
+            wait_until_settled(page, views(site, name), problems)
+            return page
+
+        yield open_page
+        for context in contexts:
+            context.close()
+        assert not problems, "\n".join(problems)
+
+    return opening
+
+
 @pytest.fixture
-def open_page(browser, site, request):
-    contexts, problems = [], []
-
-    def open_page(name, scheme="http", dark=False, width=1280):
-        base = request.getfixturevalue({"http": "site_url", "file": "file_url"}[scheme])
-        context = browser.new_context(
-            viewport={"width": width, "height": 900},
-            color_scheme="dark" if dark else "light",
-            reduced_motion="reduce",
-            offline=scheme == "file",
-        )
-        context.set_default_timeout(10_000)
-        contexts.append(context)
-        page = context.new_page()
-        watch(page, base, problems)
-        page.goto(base + (name if ".html" in name else f"{name}.html"))
-        wait_until_settled(page, views(site, name), problems)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not problems, "\n".join(problems)
+def open_page(browser, opening):
+    with opening(browser) as open_page:
+        yield open_page
 
 
 def watch(page, base: str, problems: list[str]) -> None:

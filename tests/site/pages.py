@@ -69,6 +69,18 @@ def views(site: Path, name: str) -> int:
     return page.read_text(encoding="utf-8").count('type="application/vnd.jupyter.widget-view+json"')
 
 
+def figures_alone(html: str) -> str:
+    """A light page with the figures and the style, and of all script files the figures' host."""
+    head, _, body = html.partition("</head>")
+    head = re.sub(r'<script[^>]* src="(?![^"]*em2vae-host)[^"]*"[^>]*></script>', "", head)
+    views = re.findall(r'<script[^>]+widget-view\+json"[^>]*>.*?</script>', body, re.DOTALL)
+    return f"""{head}<script>document.documentElement.dataset.theme = "light"</script></head><body>
+        <main class="bd-main"><div class="bd-content"><div class="bd-article-container">
+        <article class="bd-article"><h1>Figures</h1>
+        {"".join(f"<div>{view}</div>" for view in views)}
+        </article></div></div></main></body></html>"""
+
+
 def wait_until_settled(page, figures: int, problems: list[str]) -> None:
     """Wait for the first paint of that many figures and for the fonts."""
     try:

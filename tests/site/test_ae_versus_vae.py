@@ -50,7 +50,9 @@ def pictures(state, points) -> list[np.ndarray]:
 
 @pytest.fixture(params=["http", "file"])
 def figure(request, open_page):
-    return open_page(PAGE, request.param).locator("figure[data-interactive='ae-versus-vae']")
+    return open_page(PAGE, request.param, figures_only=True).locator(
+        "figure[data-interactive='ae-versus-vae']"
+    )
 
 
 def shown(figure) -> list[np.ndarray]:

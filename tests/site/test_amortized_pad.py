@@ -52,7 +52,7 @@ def vae(state):
 
 @pytest.fixture
 def figure(open_page):
-    figure = open_page(PAGE).locator("figure[data-interactive='amortized-pad']")
+    figure = open_page(PAGE, figures_only=True).locator("figure[data-interactive='amortized-pad']")
     settle(figure)
     return figure
 
@@ -289,7 +289,7 @@ def test_steps_agree_with_autograd_to_four_digits(digits, open_page, activation)
         weight.data *= 2
     eps, weights = torch.randn(7, 2, generator=torch.Generator().manual_seed(0)), torch.ones(7) / 7
     pad = AmortizedPad(vae, *digits, [4, 1], eps, weights)
-    page = render(open_page("book/glossary"), pad)
+    page = render(open_page("book/glossary", figures_only=True), pad)
     x = (normalize(digits[0][4].reshape(28, 28)) > 0.5).double().reshape(1, 784)
     state = pad.get_state()
     model = VAE(2, (6, 5), activation=activation).double()

@@ -38,12 +38,12 @@ def vae():
 
 @pytest.fixture
 def live(vae, x, open_page):
-    return render(open_page("book/glossary"), BoundLadder(vae, x))
+    return render(open_page("book/glossary", figures_only=True), BoundLadder(vae, x))
 
 
 @pytest.fixture
 def figure(open_page):
-    return open_page(PAGE).locator("figure[data-interactive='bound-ladder']")
+    return open_page(PAGE, figures_only=True).locator("figure[data-interactive='bound-ladder']")
 
 
 def said(figure, k: int) -> tuple[float, float]:

@@ -16,7 +16,7 @@ NAMES = ("reconstruction", "kl", "elbo", "gap", "log_p_x")
 
 @pytest.fixture
 def figure(open_page):
-    return open_page(PAGE).locator("figure[data-interactive='elbo-explorer']")
+    return open_page(PAGE, figures_only=True).locator("figure[data-interactive='elbo-explorer']")
 
 
 def shown(figure) -> dict[str, float]:

@@ -61,7 +61,7 @@ def test_the_browsers_em_is_the_librarys(name, open_page):
     tensors = {"weights": model.weights, "means": model.means, "covariances": model.covariances}
     theta = {key: value.tolist() for key, value in tensors.items()}
     arguments = [EmStepper._esm, x.tolist(), theta, floor, steps]
-    result = open_page("book/glossary").evaluate(RUN_EM, arguments)
+    result = open_page("book/glossary", figures_only=True).evaluate(RUN_EM, arguments)
     q, history = library_em(x, model, steps)
     assert (torch.tensor(result["history"], dtype=torch.double) - history).abs().max() < 1e-9
     assert (torch.tensor(result["responsibilities"], dtype=torch.double) - q).abs().max() < 1e-9
@@ -77,7 +77,7 @@ def test_an_empty_component_keeps_its_place(open_page):
         "covariances": [[[1.0, 0.0], [0.0, 1.0]]] * 2,
     }
     arguments = [EmStepper._esm, seeded(20).tolist(), theta, 1e-3, 3]
-    result = open_page("book/glossary").evaluate(RUN_EM, arguments)
+    result = open_page("book/glossary", figures_only=True).evaluate(RUN_EM, arguments)
     assert result["theta"]["weights"] == [1, 0]
     assert result["theta"]["means"][1] == [1e9, 0.0]
     assert torch.tensor(result["history"], dtype=torch.double).isfinite().all()
@@ -89,7 +89,7 @@ def test_an_empty_component_keeps_its_place(open_page):
 @pytest.fixture
 def live(open_page):
     stepper = EmStepper(seeded(40), n_components=2, start=1)
-    return stepper, render(open_page("book/glossary"), stepper)
+    return stepper, render(open_page("book/glossary", figures_only=True), stepper)
 
 
 def get(page, *names):

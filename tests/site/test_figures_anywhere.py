@@ -397,7 +397,7 @@ def test_the_climb_takes_its_time_and_not_its_frames(visit):
 def test_work_between_frames_follows_their_distance(open_page):
     """In milliseconds, under a clock of the test's own: little work where frames are close."""
     shared = (HERE / "shared.js").read_text(encoding="utf-8")
-    shares = open_page("book/glossary").evaluate(
+    shares = open_page("book/glossary", figures_only=True).evaluate(
         f"""async (text) => {{
             const {{ frameBudget }} = await ({IMPORT})(text);
             const clock = performance.now;

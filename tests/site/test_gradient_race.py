@@ -51,7 +51,7 @@ def expected(step=40, n_samples=4, n_latents=4, step_size=0.05, seed=0):
 
 @pytest.fixture
 def race(open_page):
-    return open_page(PAGE).locator("figure[data-interactive='gradient-race']")
+    return open_page(PAGE, figures_only=True).locator("figure[data-interactive='gradient-race']")
 
 
 def shown(figure):

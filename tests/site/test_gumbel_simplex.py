@@ -21,7 +21,7 @@ ROUNDED = 0.005 + 0.01  # two decimals are shown, of an average over 32,768 even
 
 @pytest.fixture
 def figure(open_page):
-    return open_page(PAGE).locator("figure[data-interactive='gumbel-simplex']")
+    return open_page(PAGE, figures_only=True).locator("figure[data-interactive='gumbel-simplex']")
 
 
 def words(figure) -> str:

@@ -13,7 +13,7 @@ NAMES = ("A", "B", "C")
 
 @pytest.fixture
 def figure(open_page):
-    return open_page(PAGE).locator("figure[data-interactive='jensen']")
+    return open_page(PAGE, figures_only=True).locator("figure[data-interactive='jensen']")
 
 
 def said(figure):

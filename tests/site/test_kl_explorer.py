@@ -57,7 +57,7 @@ def reverse_kl(mean, width, separation):
 
 @pytest.fixture
 def figure(open_page):
-    return open_page(PAGE).locator("figure[data-interactive='kl-explorer']")
+    return open_page(PAGE, figures_only=True).locator("figure[data-interactive='kl-explorer']")
 
 
 def numbers(figure) -> list[float]:

@@ -47,7 +47,7 @@ def test_networks_agree_with_pytorch_on_a_grid(vae, digits, open_page):
     packed = [pack_network(vae.decoder, 4, 784), pack_network(vae.encoder, 784, 8)]
     networks = [(spec, encoded(weights)) for spec, weights in packed]
     shared = (HERE / "shared.js").read_text(encoding="utf-8")
-    page = open_page("book/glossary")
+    page = open_page("book/glossary", figures_only=True)
     result = page.evaluate(RUN_NETWORKS, [shared, networks, {"z": z.tolist(), "x": x.tolist()}])
     pixels = vae.decode(z).mean
     assert pixels.min() < 0.01 and pixels.max() > 0.99
@@ -61,7 +61,9 @@ def test_a_damaged_weight_is_shown_as_an_error(digits, open_page):
     explorer = LatentExplorer(VAE(2, (8,)), *digits)
     weights = bytearray(explorer._decoder_weights)
     weights[5] ^= 1
-    page = render(open_page("book/glossary"), explorer, _decoder_weights=bytes(weights))
+    page = render(
+        open_page("book/glossary", figures_only=True), explorer, _decoder_weights=bytes(weights)
+    )
     assert page.locator("figure.em2vae").get_attribute("data-state") == "error"
     assert "damaged" in page.get_by_role("alert").inner_text()
 
@@ -72,7 +74,7 @@ def live(digits, open_page):
     with torch.no_grad():
         vae.encoder.heads.weight *= 20  # every dimension active
     explorer = LatentExplorer(vae, *digits)
-    return explorer, render(open_page("book/glossary"), explorer)
+    return explorer, render(open_page("book/glossary", figures_only=True), explorer)
 
 
 def test_python_moves_the_sliders(live):
@@ -109,7 +111,7 @@ def grey_values(canvas) -> np.ndarray:
 
 @pytest.fixture(params=["http", "file"])
 def explorers(request, site, open_page):
-    page = open_page(PAGE, request.param)
+    page = open_page(PAGE, request.param, figures_only=True)
     figures = page.locator("figure[data-interactive='latent-explorer']").all()
     yield list(zip(figures, states(site / f"{PAGE}.html", "latent-explorer"), strict=True))
 
@@ -205,7 +207,9 @@ def test_figures_on_one_page_do_not_disturb_each_other(explorers):
 
 
 def test_the_landing_page_shows_the_same_model(site, open_page):
-    figure = open_page("book/index").locator("figure[data-interactive='latent-explorer']")
+    figure = open_page("book/index", figures_only=True).locator(
+        "figure[data-interactive='latent-explorer']"
+    )
     state = states(site / f"{PAGE}.html", "latent-explorer")[0]
     logits = run_network(state["_decoder"], state["_decoder_weights"], np.array(state["z"]))
     expected = 255 * (1 - 1 / (1 + np.exp(-logits)))

@@ -1,16 +1,57 @@
-"""Every built page in light, in dark and on a small phone: clean, accessible, nothing cut off,
-and printed from the dark on white."""
+"""Every built page, from a folder, in dark, in light and on a small phone: clean, accessible,
+nothing cut off; its figures ready; and printed from the dark on white.
+
+Each page is opened once, dark and on a phone; a test puts on the look that it is
+about. (What a narrower window makes scrollable, the theme lets a keyboard reach only later.)
+"""
 
 import pytest
+from axe_playwright_python.base import AXE_SCRIPT
 from axe_playwright_python.sync_playwright import Axe
 from pages import PAGES, faults
+from test_interactive import FIGURES
+from widgets import figures_on, wait_until_drawn
 
 # The dark page is the light one in other colours, the phone's is the light one in another shape.
 RULES = {
-    "light": {},
-    "dark": {"runOnly": ["color-contrast", "link-in-text-block"]},
     "phone": {"rules": {"color-contrast": {"enabled": False}}},
+    "dark": {"runOnly": ["color-contrast", "link-in-text-block"]},
+    "light": {},
 }
+# Axe takes milliseconds for the contrast of one text, and a chapter holds thousands, most of them
+# like each other: the same elements with the same classes and paint, all the way up to the root.
+# Of each kind it is shown the first, the middle and the last.
+SAMPLE = """() => {
+    const ids = new Map(), kinds = new Map(), samples = new Map();
+    const kind = (e) => {
+        if (!e) return 0;
+        if (kinds.has(e)) return kinds.get(e);
+        const s = getComputedStyle(e);
+        const key = [
+            kind(e.parentElement), e.localName, e.getAttribute("class"), e.getAttribute("style"),
+            s.color, s.fontSize, s.fontWeight, s.textShadow, s.backgroundColor, s.backgroundImage,
+            s.opacity, s.filter, s.mixBlendMode, s.position, s.zIndex, e.matches(":disabled"),
+            Boolean(e.closest("label")?.control?.disabled),
+        ].join("\\n");
+        if (!ids.has(key)) ids.set(key, ids.size + 1);
+        kinds.set(e, ids.get(key));
+        return ids.get(key);
+    };
+    const hasText = (e) => e.matches("input, select, textarea, button") ||
+        [...e.childNodes].some((n) => n.nodeType === Node.TEXT_NODE && n.data.trim());
+    const seen = { opacityProperty: true, visibilityProperty: true };
+    for (const e of document.querySelectorAll("body, body *")) {
+        e.removeAttribute("data-sample");
+        if (!hasText(e) || !e.checkVisibility(seen) || !e.getClientRects().length) continue;
+        if (!samples.has(kind(e))) samples.set(kind(e), []);
+        samples.get(kind(e)).push(e);
+    }
+    for (const like of samples.values())
+        for (const e of [like[0], like[like.length >> 1], like.at(-1)])
+            e.setAttribute("data-sample", "");
+}"""
+RULE = "{ id: 'color-contrast', selector: '[data-sample]' }"
+AXE = f"{AXE_SCRIPT}; axe.configure({{ rules: [{RULE}] }})"
 OVERFLOWING = """() => {
     const width = document.documentElement.clientWidth;
     if (document.documentElement.scrollWidth <= width) return [];
@@ -36,21 +77,71 @@ PALE = """() => {
 THEME = "document.documentElement.dataset.theme"
 
 
-@pytest.mark.parametrize("look", ["light", "dark", "phone"])
-@pytest.mark.parametrize("name", PAGES)
-def test_page_is_clean_accessible_and_no_wider_than_the_screen(open_page, name, look):
-    width = 360 if look == "phone" else 1280
-    page = open_page(name, dark=look == "dark", width=width)
+@pytest.fixture(scope="module", params=PAGES)
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def page(name, browser, opening):
+    with opening(browser) as open_page:
+        page = open_page(name, "file", dark=True, width=360)
+        page.evaluate(AXE)
+        yield page
+
+
+def test_every_figure_is_ready(page, name, site):
+    states = [figure.get_attribute("data-state") for figure in page.locator(FIGURES).all()]
+    assert states == ["ready"] * figures_on(site / f"{name}.html"), name
+
+
+def test_a_dark_page_is_printed_dark_on_white(page):
+    put_on(page, "dark")
+    page.emulate_media(media="print")
+    page.wait_for_function(f"{THEME} === 'light'")
+    assert page.evaluate(PALE) == []
+    page.emulate_media(media="screen")
+    page.wait_for_function(f"{THEME} === 'dark'")
+
+
+@pytest.mark.parametrize("look", RULES)
+def test_page_is_clean_accessible_and_no_wider_than_the_screen(page, look):
+    put_on(page, look)
     assert faults(page) + page.evaluate(OVERFLOWING) == []
-    if look == "dark":
-        assert page.locator('html[data-theme="dark"]').count() == 1
+    found = violations(page, look)
+    assert not found.violations_count, f"{page.url}\n{found.generate_report()}"
+
+
+def put_on(page, look: str) -> None:
+    """The colours and the width, drawn."""
+    theme = "dark" if look == "dark" else "light"
+    page.set_viewport_size({"width": 360 if look == "phone" else 1280, "height": 900})
+    page.emulate_media(color_scheme=theme)
+    page.wait_for_function(f"{THEME} === '{theme}'")
+    wait_until_drawn(page)
+
+
+def violations(page, look: str):
+    """What axe, which is on the page already, finds in this look."""
+    page.evaluate(SAMPLE)
     # Axe would fetch the style sheets a second time, which browsers refuse over file://.
     options = {"resultTypes": ["violations"], "preload": False, **RULES[look]}
-    found = Axe().run(page, options=options)
-    assert not found.violations_count, found.generate_report()
-    if look == "dark":
-        page.emulate_media(media="print")
-        page.wait_for_function(f"{THEME} === 'light'")
-        assert page.evaluate(PALE) == []
-        page.emulate_media(media="screen")
-        page.wait_for_function(f"{THEME} === 'dark'")
+    return Axe(axe_script="null").run(page, options=options)
+
+
+PALE_ONE = """<!doctype html><html lang="en"><title>Pale</title><main><h1>Pale</h1>
+<p style="background: #fff; color: #000">{} <code {}>pale</code> {}</p></main></html>"""
+SAME = "<code>like the others</code> " * 50
+
+
+@pytest.mark.parametrize("fault", ["style='color: #999'", "style='background: #444'"])
+def test_one_pale_word_among_many_is_found(browser, fault):
+    page = browser.new_page()
+    page.set_content(PALE_ONE.format(SAME, fault, SAME))
+    page.evaluate(AXE)
+    [violation] = violations(page, "light").response["violations"]
+    assert violation["id"] == "color-contrast"
+    assert [node["html"] for node in violation["nodes"]] == [
+        f'<code {fault.replace(chr(39), chr(34))} data-sample="">pale</code>'
+    ]
+    page.close()

@@ -39,7 +39,7 @@ SPREAD = """f => {
 
 @pytest.fixture
 def lab(open_page):
-    return open_page(PAGE).locator("figure[data-interactive='loss-scaling']")
+    return open_page(PAGE, figures_only=True).locator("figure[data-interactive='loss-scaling']")
 
 
 def choose(lab, **choices):

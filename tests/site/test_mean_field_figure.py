@@ -23,7 +23,7 @@ SAID = re.compile(
 
 @pytest.fixture
 def figure(open_page):
-    return open_page(PAGE).locator("figure[data-interactive='mean-field']")
+    return open_page(PAGE, figures_only=True).locator("figure[data-interactive='mean-field']")
 
 
 def said(figure) -> list[float]:

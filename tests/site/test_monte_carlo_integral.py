@@ -36,7 +36,9 @@ def models():
 
 @pytest.fixture
 def figure(open_page):
-    return open_page(PAGE).locator("figure[data-interactive='monte-carlo-integral']")
+    return open_page(PAGE, figures_only=True).locator(
+        "figure[data-interactive='monte-carlo-integral']"
+    )
 
 
 def show(figure, latent_dim: int, n_samples: int) -> None:

@@ -74,7 +74,9 @@ def test_scrubbing_moves_codes_and_pictures(open_page, scheme):
 
 
 def test_playing_goes_from_the_first_to_the_last_epoch(open_page):
-    figure = open_page(PAGE).locator("figure[data-interactive='training-scrubber']")
+    figure = open_page(PAGE, figures_only=True).locator(
+        "figure[data-interactive='training-scrubber']"
+    )
     said = figure.locator(SENTENCE)
     last = said.inner_text()
     texts = said.evaluate_handle(READ_ALOUD)

@@ -2,10 +2,10 @@
 
 import base64
 import json
+import re
 from pathlib import Path
 
 import numpy as np
-from bs4 import BeautifulSoup
 
 # Imports a module from its text, as the static page does.
 IMPORT = """(text) => import(URL.createObjectURL(new Blob([text], { type: "text/javascript" })))"""
@@ -69,18 +69,32 @@ def render(page, figure, **binary):
     return page
 
 
+def stored(page: Path, kind: str) -> list[dict]:
+    """What the page's scripts of that kind, "state" or "view", hold."""
+    script = rf'<script[^>]+widget-{kind}\+json"[^>]*>(.*?)</script>'
+    return [json.loads(text) for text in re.findall(script, page.read_text("utf-8"), re.DOTALL)]
+
+
+def shown_models(page: Path) -> list[dict]:
+    """The model behind each view, in the order of the page; without one it is empty."""
+    models = {}
+    for state in stored(page, "state"):
+        models |= state["state"]
+    return [models.get(view["model_id"], {"state": {}}) for view in stored(page, "view")]
+
+
 def states(page: Path, figure: str) -> list[dict]:
     """The traits of each figure of that name, arrays as bytes, in the order of the page."""
-    soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
-    kind = "application/vnd.jupyter.widget-{}+json"
-    models = json.loads(soup.find("script", type=kind.format("state")).string)["state"]
-    views = [json.loads(view.string) for view in soup.find_all("script", type=kind.format("view"))]
-    shown = [models[view["model_id"]] for view in views]
-    found = [model for model in shown if model["state"].get("_figure") == figure]
+    found = [model for model in shown_models(page) if model["state"].get("_figure") == figure]
     for model in found:
         for buffer in model["buffers"]:
             model["state"][buffer["path"][0]] = base64.b64decode(buffer["data"])
     return [model["state"] for model in found]
+
+
+def figures_on(page: Path) -> int:
+    """How many of our figures the page's source holds."""
+    return sum("_figure" in model["state"] for model in shown_models(page))
 
 
 def run_network(spec: dict, data: bytes, values: np.ndarray) -> np.ndarray:
