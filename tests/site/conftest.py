@@ -28,6 +28,7 @@ from browsers import find_browser, wanted
 from filelock import FileLock
 from pages import (
     HTML,
+    HTML_TYPE,
     ROOT,
     build,
     figures_alone,
@@ -39,7 +40,6 @@ from playwright.sync_api import sync_playwright
 from server import serve
 
 # No name but the loopback address resolves.
-HTML_TYPE = "text/html; charset=utf-8"
 NETWORK_CUT = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 
 

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 HTML = ROOT / "_build" / "html"
 DOCNAMES = list(parse_toc_yaml(ROOT / "_toc.yml"))
 PAGES = [*DOCNAMES, "search"]
+HTML_TYPE = "text/html; charset=utf-8"
 # How many figures have been painted for the first time or replaced by a message.
 STARTED = """() => document.querySelectorAll(
     'figure.em2vae:not([data-state="loading"]), :not(figure) > .em2vae-message').length
@@ -70,9 +71,10 @@ def views(site: Path, name: str) -> int:
 
 
 def figures_alone(html: str) -> str:
-    """A light page with the figures and the style, and of all script files the figures' host."""
+    """A light page with the figures and the style, and of all scripts those that they need."""
     head, _, body = html.partition("</head>")
-    head = re.sub(r'<script[^>]* src="(?![^"]*em2vae-host)[^"]*"[^>]*></script>', "", head)
+    needless = r"<script(?![^>]*(?:widget-state|em2vae-host))[^>]*>.*?</script>"
+    head = re.sub(needless, "", head, flags=re.DOTALL)
     views = re.findall(r'<script[^>]+widget-view\+json"[^>]*>.*?</script>', body, re.DOTALL)
     return f"""{head}<script>document.documentElement.dataset.theme = "light"</script></head><body>
         <main class="bd-main"><div class="bd-content"><div class="bd-article-container">

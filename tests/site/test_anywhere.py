@@ -256,12 +256,28 @@ def test_pictures_keep_their_paper_where_colours_are_forced(visit, name):
     assert styles and set(styles) == {"rgb(255, 255, 255) none"}
 
 
+@pytest.fixture(scope="module")
+def search(browser, site_url):
+    """Shows the results for a query, all in one tab, which keeps what excerpts are taken from."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(20_000)
+    page, thrown = context.new_page(), []
+    page.on("pageerror", lambda error: thrown.append(f"{page.url}: throws {error}"))
+
+    def search(query):
+        page.goto(f"{site_url}search.html?q={quote(query)}")
+        page.get_by_text("Search finished").first.wait_for()
+        page.wait_for_load_state("networkidle")  # the excerpts are there
+        return page.locator("#search-results li")
+
+    yield search
+    context.close()
+    assert not thrown, "\n".join(thrown)
+
+
 @pytest.mark.parametrize("query", SEARCHES)
-def test_a_search_knows_other_spellings_and_shows_text(visit, query):
-    page = visit(f"search.html?q={quote(query)}")
-    page.get_by_text("Search finished").first.wait_for()
-    page.wait_for_load_state("networkidle")  # the excerpts are there
-    results = page.locator("#search-results li")
+def test_a_search_knows_other_spellings_and_shows_text(search, query):
+    results = search(query)
     links = results.locator("a").all_inner_texts()
     assert links[0] == SEARCHES[query]
     assert len(links) == len(set(links))

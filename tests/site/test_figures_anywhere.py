@@ -4,6 +4,7 @@ paper, in forced colours, on a phone, on the wall, and where frames are rare."""
 import re
 
 import pytest
+from pages import HTML_TYPE, figures_alone
 from widgets import IMPORT, SENTENCE, wait_until_drawn
 
 from em2vae.interactive.figure import HERE
@@ -24,17 +25,25 @@ DRAGGABLE = {
 
 
 @pytest.fixture
-def visit(browser, site_url):
-    """Opens a page in a context of its own kind and returns it once its first figure is ready."""
+def visit(browser, site, site_url):
+    """Opens a page in a context of its own kind and returns it once its first figure is ready.
+
+    With `figures_only` there is nothing around the figures.
+    """
     contexts = []
 
-    def visit(name, policy=None, wait_for=READY, script="", **options):
+    def visit(name, policy=None, wait_for=READY, script="", figures_only=False, **options):
         context = browser.new_context(**{"reduced_motion": "reduce", **options})
         context.set_default_timeout(20_000)
         contexts.append(context)
         context.route("**/tex-chtml.js", lambda route: route.fulfill(body=""))
         if policy:
             context.route("**/*.html", lambda route: with_policy(route, policy))
+        if figures_only:
+            html = figures_alone((site / f"{name}.html").read_text(encoding="utf-8"))
+            context.route(
+                "**/*.html", lambda route: route.fulfill(body=html, content_type=HTML_TYPE)
+            )
         page = context.new_page()
         if script:
             page.add_init_script(script)
@@ -212,7 +221,7 @@ RUNS = [
 
 @pytest.mark.parametrize("name, figure, button", RUNS)
 def test_a_voice_hears_one_sentence_when_a_run_has_come_to_rest(visit, name, figure, button):
-    page = visit(name, reduced_motion="no-preference")
+    page = visit(name, reduced_motion="no-preference", figures_only=True)
     figure = page.locator(f"figure[data-interactive={figure}]").first
     if button == "To the reverse optimum":
         figure.get_by_label("Mean of q").fill("-3")
@@ -239,7 +248,7 @@ TEN_PRESSES = """async (slider) => {
 
 
 def test_ten_presses_of_an_arrow_give_one_sentence(visit):
-    page = visit("book/07-score-function")
+    page = visit("book/07-score-function", figures_only=True)
     figure = page.locator("figure[data-interactive=gradient-race]")
     figure.evaluate(LISTEN)
     figure.get_by_label("Steps taken").evaluate(TEN_PRESSES)
@@ -294,7 +303,7 @@ def test_a_dark_page_is_printed_with_dark_ink(visit, name, canvas):
 def test_forced_colours_are_those_of_the_system_whatever_the_theme(
     visit, name, canvas, system, theme
 ):
-    page = visit(name, color_scheme=system, forced_colors="active")
+    page = visit(name, color_scheme=system, forced_colors="active", figures_only=True)
     page.evaluate("(theme) => (document.documentElement.dataset.theme = theme)", theme)
     wait_until_drawn(page)
     seen = page.locator(canvas).first.evaluate(INK)
@@ -358,7 +367,7 @@ SIZES = [(1366, 768), (1024, 700), (800, 1200), (1600, 900)]
              "book/12-latent-space", "book/13-tug-of-war"],
 )  # fmt: skip
 def test_full_screen_fits_again_after_a_resize_and_is_never_smaller_than_the_page(visit, name):
-    page = visit(name, viewport={"width": 1366, "height": 768})
+    page = visit(name, viewport={"width": 1366, "height": 768}, figures_only=True)
     figure = page.locator("figure.em2vae").last
     font = "e => parseFloat(getComputedStyle(e).fontSize)"
     inline = [part.evaluate(font) for part in (figure, figure.locator("figcaption"))]
@@ -383,7 +392,9 @@ RARE_FRAMES = """
 
 
 def test_the_climb_takes_its_time_and_not_its_frames(visit):
-    page = visit("book/06-elbo", script=RARE_FRAMES, reduced_motion="no-preference")
+    page = visit(
+        "book/06-elbo", script=RARE_FRAMES, reduced_motion="no-preference", figures_only=True
+    )
     figure = page.locator("figure[data-interactive=elbo-explorer]")
     figure.get_by_role("button", name="Start wide").click()
     page.wait_for_timeout(600)
