@@ -36,7 +36,6 @@ def visit(browser, site, site_url):
         context = browser.new_context(**{"reduced_motion": "reduce", **options})
         context.set_default_timeout(20_000)
         contexts.append(context)
-        context.route("**/tex-chtml.js", lambda route: route.fulfill(body=""))
         if policy:
             context.route("**/*.html", lambda route: with_policy(route, policy))
         if figures_only:
@@ -91,7 +90,6 @@ def test_a_policy_that_allows_no_figure_is_named(visit, policy):
 def test_figures_start_in_a_frame(request, browser, scheme, sandbox):
     base = request.getfixturevalue({"http": "site_url", "file": "file_url"}[scheme])
     page = browser.new_page()
-    page.route("**/tex-chtml.js", lambda route: route.fulfill(body=""))
     page.goto(f"{base}search.html")
     frame = f'<iframe {sandbox} src="book/04-kl-and-variations.html" width=900 height=700></iframe>'
     page.evaluate("(html) => (document.body.innerHTML = html)", frame)
