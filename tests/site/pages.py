@@ -73,8 +73,8 @@ def views(site: Path, name: str) -> int:
 def figures_alone(html: str) -> str:
     """A light page with the figures and the style, and of all scripts those that they need."""
     head, _, body = html.partition("</head>")
-    needless = r"<script(?![^>]*(?:widget-state|em2vae-host))[^>]*>.*?</script>"
-    head = re.sub(needless, "", head, flags=re.DOTALL)
+    scripts = r"<script(?![^>]*(?:widget-state|em2vae-host))[^>]*>.*?</script>"
+    head = re.sub(rf'{scripts}|<link rel="preload"[^>]*>', "", head, flags=re.DOTALL)
     views = re.findall(r'<script[^>]+widget-view\+json"[^>]*>.*?</script>', body, re.DOTALL)
     return f"""{head}<script>document.documentElement.dataset.theme = "light"</script></head><body>
         <main class="bd-main"><div class="bd-content"><div class="bd-article-container">
