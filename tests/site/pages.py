@@ -75,7 +75,8 @@ def figures_alone(html: str) -> str:
     head, _, body = html.partition("</head>")
     scripts = r"<script(?![^>]*(?:widget-state|em2vae-host))[^>]*>.*?</script>"
     head = re.sub(rf'{scripts}|<link rel="preload"[^>]*>', "", head, flags=re.DOTALL)
-    views = re.findall(r'<script[^>]+widget-view\+json"[^>]*>.*?</script>', body, re.DOTALL)
+    figures = r'<script[^>]+widget-(?:view|state)\+json"[^>]*>.*?</script>'
+    views = re.findall(figures, body, re.DOTALL)
     return f"""{head}<script>document.documentElement.dataset.theme = "light"</script></head><body>
         <main class="bd-main"><div class="bd-content"><div class="bd-article-container">
         <article class="bd-article"><h1>Figures</h1>

@@ -5,7 +5,7 @@ import pytest
 import torch
 import traitlets
 from torch import nn
-from widgets import run_network, states, wait_until_drawn, words_of
+from widgets import evaluate, run_network, states, wait_until_drawn, words_of
 
 from em2vae import VAE, load_digits
 from em2vae.data import binarize
@@ -34,7 +34,7 @@ def decode(spec: dict, data: bytes, z: np.ndarray) -> np.ndarray:
 
 def grey_values(figure, label: str) -> np.ndarray:
     canvas = figure.locator(f"canvas[aria-label^='{label}']")
-    return np.array(canvas.evaluate(READ))[::4]
+    return np.array(evaluate(canvas, READ))[::4]
 
 
 def codes_of(state) -> list[np.ndarray]:

@@ -8,7 +8,7 @@ import torch
 import traitlets
 from torch import nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
-from widgets import render, states, wait_until_drawn, words_of
+from widgets import evaluate, render, states, wait_until_drawn, words_of
 
 from em2vae import VAE, load_digits
 from em2vae.bounds import log_marginal_2d
@@ -73,8 +73,7 @@ def canvas(figure, label: str):
 
 
 def pixels(canvas, side: int = 28) -> np.ndarray:
-    data = canvas.evaluate(READ, side)
-    return np.array(data)[::4].reshape(side, side)
+    return np.array(evaluate(canvas, READ, side))[::4].reshape(side, side)
 
 
 def seen(figure) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 import traitlets
 from test_monte_carlo_integral import DRAWS
 from torch.distributions import Normal
-from widgets import SENTENCE, render, wait_until_drawn
+from widgets import SENTENCE, evaluate, render, wait_until_drawn
 
 from em2vae import VAE, load_digits
 from em2vae.bounds import log_marginal_2d
@@ -64,7 +64,7 @@ def slide(figure, name: str, value: float) -> None:
 @pytest.mark.parametrize("width", [1.0, 0.4, 2.0])
 def test_bounds_are_those_of_the_library_on_the_same_draws(live, vae, x, width):
     shared = (HERE / "shared.js").read_text(encoding="utf-8")
-    eps = torch.tensor(live.evaluate(DRAWS, [shared, 0, 2 * N_DRAWS])).reshape(-1, 2)
+    eps = torch.tensor(evaluate(live, DRAWS, [shared, 0, 2 * N_DRAWS])).reshape(-1, 2)
     q_z = vae.encode(x)
     q_z = Normal(q_z.mean[0], width * q_z.stddev[0])
     z = q_z.mean + q_z.stddev * eps  # (S, 2)

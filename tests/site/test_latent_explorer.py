@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import traitlets
-from widgets import IMPORT, VIEW, encoded, render, run_network, states, wait_until_drawn
+from widgets import IMPORT, VIEW, encoded, evaluate, render, run_network, states, wait_until_drawn
 
 from em2vae import VAE, fit, load_digits
 from em2vae.data import binarize
@@ -48,7 +48,7 @@ def test_networks_agree_with_pytorch_on_a_grid(vae, digits, open_page):
     networks = [(spec, encoded(weights)) for spec, weights in packed]
     shared = (HERE / "shared.js").read_text(encoding="utf-8")
     page = open_page("book/glossary", figures_only=True)
-    result = page.evaluate(RUN_NETWORKS, [shared, networks, {"z": z.tolist(), "x": x.tolist()}])
+    result = evaluate(page, RUN_NETWORKS, [shared, networks, {"z": z.tolist(), "x": x.tolist()}])
     pixels = vae.decode(z).mean
     assert pixels.min() < 0.01 and pixels.max() > 0.99
     assert (torch.tensor(result["pixels"]) - pixels).abs().max() <= 2 / 255
@@ -106,7 +106,7 @@ def test_a_closed_figure_stops_listening(live):
 def grey_values(canvas) -> np.ndarray:
     """The first channel of a digit's canvas, (784,)."""
     read = "c => [...c.getContext('2d').getImageData(0, 0, 28, 28).data]"
-    return np.array(canvas.evaluate(read))[::4]
+    return np.array(evaluate(canvas, read))[::4]
 
 
 @pytest.fixture(params=["http", "file"])

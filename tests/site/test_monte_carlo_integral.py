@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 import traitlets
-from widgets import SENTENCE, words_of
+from widgets import SENTENCE, evaluate, words_of
 
 from em2vae import ProbabilisticPCA, load_digits
 from em2vae.interactive.figure import HERE
@@ -74,7 +74,7 @@ def test_the_exact_value_is_that_of_the_library(figure, models, x, latent_dim):
 @pytest.mark.parametrize("latent_dim", [2, 8])
 def test_the_estimate_is_that_of_the_library_on_the_same_draws(figure, models, x, latent_dim):
     shared = (HERE / "shared.js").read_text(encoding="utf-8")
-    draws = figure.page.evaluate(DRAWS, [shared, 0, 1000 * DIMS[-1]])
+    draws = evaluate(figure.page, DRAWS, [shared, 0, 1000 * DIMS[-1]])
     z = torch.tensor(draws, dtype=torch.float64).reshape(1000, DIMS[-1])[:, :latent_dim]
     model = models[latent_dim]
     # The figure's axes: the left singular vectors, each turned so that it sums to more than zero.

@@ -48,6 +48,15 @@ def wait_until_drawn(page) -> None:
     page.evaluate(DRAWN)
 
 
+def evaluate(target, script: str, argument=None):
+    """As `target.evaluate`, on a page or an element, but fast where there are many numbers."""
+    call = f"""async (...given) => {{
+        const argument = JSON.parse(given.pop());
+        return JSON.stringify(await ({script})(...given, argument));
+    }}"""
+    return json.loads(target.evaluate(call, json.dumps(argument)))
+
+
 def words_of(figure) -> str:
     """The figure's sentence, as people see it, its no-break spaces like any other."""
     return figure.locator(SENTENCE).inner_text().replace("\u00a0", " ")
