@@ -25,6 +25,8 @@ class Server:
 
 
 class Handler(SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"  # a connection serves many files, as everywhere today
+
     def __init__(self, *args, refused: list[str], **options):
         self.refused = refused
         super().__init__(*args, **options)

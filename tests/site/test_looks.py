@@ -19,23 +19,24 @@ RULES = {
     "light": {},
 }
 # Axe takes milliseconds for the contrast of one text, and a chapter holds thousands, most of them
-# like each other: the same elements with the same classes and paint, all the way up to the root.
-# Of each kind it is shown the first, the middle and the last.
+# like each other: the same letters on elements that paint the same, all the way up to the root. Of
+# each kind axe is shown the first, the middle and the last.
 SAMPLE = """() => {
-    const ids = new Map(), kinds = new Map(), samples = new Map();
-    const kind = (e) => {
-        if (!e) return 0;
-        if (kinds.has(e)) return kinds.get(e);
-        const s = getComputedStyle(e);
-        const key = [
-            kind(e.parentElement), e.localName, e.getAttribute("class"), e.getAttribute("style"),
-            s.color, s.fontSize, s.fontWeight, s.textShadow, s.backgroundColor, s.backgroundImage,
-            s.opacity, s.filter, s.mixBlendMode, s.position, s.zIndex, e.matches(":disabled"),
-            Boolean(e.closest("label")?.control?.disabled),
-        ].join("\\n");
+    const ids = new Map(), grounds = new Map(), samples = new Map();
+    const id = (...parts) => {
+        const key = parts.join("\\n");
         if (!ids.has(key)) ids.set(key, ids.size + 1);
-        kinds.set(e, ids.get(key));
         return ids.get(key);
+    };
+    const PLAIN = "rgba(0, 0, 0, 0) none 1 none normal static auto";
+    const ground = (e) => {
+        if (!e) return 0;
+        if (grounds.has(e)) return grounds.get(e);
+        const s = getComputedStyle(e), under = ground(e.parentElement);
+        const paint = [s.backgroundColor, s.backgroundImage, s.opacity, s.filter, s.mixBlendMode,
+                       s.position, s.zIndex].join(" ");
+        grounds.set(e, paint === PLAIN ? under : id(under, paint));
+        return grounds.get(e);
     };
     const hasText = (e) => e.matches("input, select, textarea, button") ||
         [...e.childNodes].some((n) => n.nodeType === Node.TEXT_NODE && n.data.trim());
@@ -43,8 +44,11 @@ SAMPLE = """() => {
     for (const e of document.querySelectorAll("body, body *")) {
         e.removeAttribute("data-sample");
         if (!hasText(e) || !e.checkVisibility(seen) || !e.getClientRects().length) continue;
-        if (!samples.has(kind(e))) samples.set(kind(e), []);
-        samples.get(kind(e)).push(e);
+        const s = getComputedStyle(e), off = (c) => Boolean(c?.matches(":disabled"));
+        const kind = id(ground(e), s.color, s.fontSize, s.fontWeight, s.textShadow, e.localName,
+                        off(e), off(e.closest("label")?.control));
+        if (!samples.has(kind)) samples.set(kind, []);
+        samples.get(kind).push(e);
     }
     for (const like of samples.values())
         for (const e of [like[0], like[like.length >> 1], like.at(-1)])
