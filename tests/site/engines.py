@@ -182,8 +182,16 @@ class WebKit:
     def start(self, path: str, folder: Path) -> str:
         """The driver's address."""
         port = free_port()
-        # As root WebKit's sandbox does not start, and a machine without a GPU draws in software.
-        more = {"WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS": "1", "LIBGL_ALWAYS_SOFTWARE": "1"}
+        # As root WebKit's sandbox does not start. A machine without a GPU draws in software, and
+        # putting layers together, which is a GPU's work, then takes half of the time.
+        more = dict.fromkeys(
+            (
+                "WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS",
+                "LIBGL_ALWAYS_SOFTWARE",
+                "WEBKIT_DISABLE_COMPOSITING_MODE",
+            ),
+            "1",
+        )
         with (folder / "log.txt").open("w") as log:
             display = self.screen(log)
             self.processes.append(

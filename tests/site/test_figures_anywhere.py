@@ -371,8 +371,14 @@ def test_full_screen_fits_again_after_a_resize_and_is_never_smaller_than_the_pag
     inline = [part.evaluate(font) for part in (figure, figure.locator("figcaption"))]
     figure.get_by_role("button", name="Full screen").click()
     page.wait_for_function("document.fullscreenElement !== null")
+    screen = page.context.new_cdp_session(page)
     for width, height in SIZES:
-        page.set_viewport_size({"width": width, "height": height})
+        # Playwright's own way is refused by a window that is a full screen.
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        screen.send("Emulation.setDeviceMetricsOverride", size)
+        page.wait_for_function(
+            "([w, h]) => innerWidth === w && innerHeight === h", arg=[width, height]
+        )
         wait_until_drawn(page)
         assert figure.evaluate("e => e.scrollHeight - e.clientHeight") <= 25, (width, height)
         full = [part.evaluate(font) for part in (figure, figure.locator("figcaption"))]
