@@ -111,16 +111,16 @@ def test_a_dark_page_is_printed_dark_on_white(page):
 @pytest.mark.parametrize("look", RULES)
 def test_page_is_clean_accessible_and_no_wider_than_the_screen(page, look):
     put_on(page, look)
-    assert faults(page) + page.evaluate(OVERFLOWING) == []
+    assert faults(page) + page.evaluate(OVERFLOWING) == [], page.url
     found = violations(page, look)
     assert not found.violations_count, f"{page.url}\n{found.generate_report()}"
 
 
 def put_on(page, look: str) -> None:
-    """The colours and the width, drawn."""
+    """The colours and the width, drawn, on a screen."""
     theme = "dark" if look == "dark" else "light"
     page.set_viewport_size({"width": 360 if look == "phone" else 1280, "height": 900})
-    page.emulate_media(color_scheme=theme)
+    page.emulate_media(color_scheme=theme, media="screen")
     page.wait_for_function(f"{THEME} === '{theme}'")
     wait_until_drawn(page)
 
