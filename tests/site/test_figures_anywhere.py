@@ -409,6 +409,20 @@ def test_the_climb_takes_its_time_and_not_its_frames(visit):
     assert page.evaluate("window.frames_seen") < 40  # for more than a hundred steps
 
 
+def test_the_refinement_takes_its_time_and_not_its_frames(visit):
+    page = visit(
+        "book/09-amortized-inference",
+        script=RARE_FRAMES,
+        reduced_motion="no-preference",
+        figures_only=True,
+    )
+    figure = page.locator("figure[data-interactive=amortized-pad]")
+    page.evaluate("window.frames_seen = 0")
+    figure.get_by_role("button", name="Refine").click()
+    figure.locator(SENTENCE).filter(has_text="after 40 steps").wait_for()
+    assert page.evaluate("window.frames_seen") < 20
+
+
 def test_work_between_frames_follows_their_distance(open_page):
     """In milliseconds, under a clock of the test's own: little work where frames are close."""
     shared = (HERE / "shared.js").read_text(encoding="utf-8")
