@@ -62,10 +62,15 @@ def test_a_chapter_that_fails_is_named_and_not_kept(book):
     assert executed(good, cache_folder(book))
 
 
-def test_a_chapter_that_leaves_files_is_refused(book):
+def test_a_chapter_that_leaves_files_or_dies_is_named_and_not_kept(book):
+    """And costs the others nothing."""
     messy = write(book, "messy.ipynb", "open('left.txt', 'w').close()")
-    with pytest.raises(RuntimeError, match=r"messy.ipynb leaves files in its folder: left.txt"):
-        execute([messy], cache_folder(book))
+    dead = write(book, "dead.ipynb", "import os\nos._exit(1)")
+    good = write(book, "good.ipynb", COUNT)
+    errors = sorted(execute([messy, dead, good], cache_folder(book)))
+    assert errors[0].startswith("dead.ipynb: Kernel died")
+    assert errors[1:] == ["messy.ipynb: it leaves files in its folder: left.txt"]
+    assert [bool(executed(path, cache_folder(book))) for path in (messy, dead, good)] == [0, 0, 1]
 
 
 def test_nbval_judges_what_was_executed(book, pytester, monkeypatch):

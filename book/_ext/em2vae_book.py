@@ -52,9 +52,11 @@ def choose_execution_cache(app, config) -> None:
 
 
 def execute_chapters(app, env, docnames) -> None:
-    """Fill the cache of the chapters that are read next; MyST-NB repeats and reports what fails."""
+    """Fill the cache of the chapters that are read next; MyST-NB runs one that fails again."""
     paths = [Path(env.doc2path(name)) for name in docnames]
-    execute([path for path in paths if path.suffix == ".ipynb"], cache_folder(Path(app.srcdir)))
+    chapters = [path for path in paths if path.suffix == ".ipynb"]
+    for error in execute(chapters, cache_folder(Path(app.srcdir))):
+        logger.warning(error)
 
 
 def repository_url() -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
-from jupyter_cache.executors.utils import ExecutionResult, single_nb_execution
+from jupyter_cache.executors.utils import single_nb_execution
 from nbformat import NotebookNode
 
 TIMEOUT = 300  # s a cell, as in _config.yml
@@ -71,15 +71,16 @@ def executed(path: Path, folder: Path) -> NotebookNode | None:
     return cache.get_cache_bundle(record.pk).nb
 
 
-def run(path: Path) -> ExecutionResult:
+def run(path: Path) -> CacheBundleIn:
     """Execute a notebook in an empty folder, where it must leave nothing behind."""
     with tempfile.TemporaryDirectory() as folder:
         notebook = nbformat.read(path, as_version=4)
         result = single_nb_execution(notebook, folder, timeout=TIMEOUT, allow_errors=False, **QUIET)
-        left = os.listdir(folder)
-    if left:
-        raise RuntimeError(f"{path.name} leaves files in its folder: {', '.join(left)}")
-    return result
+        if result.err:
+            raise result.err
+        if left := os.listdir(folder):
+            raise RuntimeError(f"it leaves files in its folder: {', '.join(left)}")
+    return CacheBundleIn(result.nb, str(path), data={"execution_seconds": result.time})
 
 
 def execute(paths: list[Path], folder: Path) -> list[str]:
@@ -92,14 +93,14 @@ def execute(paths: list[Path], folder: Path) -> list[str]:
     with ThreadPoolExecutor(min(AT_ONCE, os.cpu_count() or 1)) as pool:
         runs = {pool.submit(run, path): path for path in paths if not executed(path, folder)}
         for done in as_completed(runs):
-            path, result = runs[done], done.result()
-            print(f"{path.name}: {result.time:.0f} s{', fails' if result.err else ''}", flush=True)
-            if result.err:
-                errors.append(f"{path.name}: {result.err}")
+            name = runs[done].name
+            if error := done.exception():
+                errors.append(f"{name}: {error}")
+                print(f"{name}: fails", flush=True)
             else:
-                data = {"execution_seconds": result.time}
-                bundle = CacheBundleIn(result.nb, str(path), data=data)
+                bundle = done.result()
                 cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+                print(f"{name}: {bundle.data['execution_seconds']:.0f} s", flush=True)
     return errors
 
 

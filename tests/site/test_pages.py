@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from bs4 import BeautifulSoup
-from pages import DOCNAMES, PAGES
+from pages import DOCNAMES, PAGES, faults
 
 IMAGE_SUFFIX = re.compile(r"\.(svg|png|jpe?g|gif|webp)\b", re.IGNORECASE)
 
@@ -33,6 +33,12 @@ def article(site: Path, name: str):
 def test_every_page_is_in_the_table_of_contents(site):
     built = {path.relative_to(site).with_suffix("").as_posix() for path in site.rglob("*.html")}
     assert built - {"index"} - {p for p in built if p.startswith("_static/")} == set(PAGES)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_loads_clean_from_a_server(open_page, name):
+    """From a folder: test_looks.py."""
+    assert faults(open_page(name)) == []
 
 
 @pytest.mark.parametrize("scheme", ["http", "file"])
