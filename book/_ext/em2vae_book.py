@@ -9,6 +9,7 @@ import zipfile
 from html import escape
 from pathlib import Path
 
+from assets import copy_host, lighten_pages, shrink_files
 from docutils import nodes
 from execute import cache_folder, execute, hash_files, sources
 from myst_nb.core.render import WIDGET_STATE_MIMETYPE, WIDGET_VIEW_MIMETYPE, sanitize_script_content
@@ -266,8 +267,7 @@ def copy_files(app, exception) -> None:
     """The book itself and the host of its figures."""
     if exception or app.builder.format != "html":
         return
-    host = Path(app.srcdir) / "src/em2vae/interactive/host.js"
-    shutil.copyfile(host, Path(app.outdir) / "_static" / HOST)
+    copy_host(Path(app.srcdir), Path(app.outdir) / "_static" / HOST)
     pack_book(Path(app.srcdir), Path(app.outdir) / SOURCE)
     drop_leftovers(app)
 
@@ -302,6 +302,7 @@ def setup(app) -> dict:
     app.add_config_value("em2vae_site", "", "env")
     app.connect("config-inited", site_hash)
     app.connect("config-inited", add_repository)
+    app.connect("builder-inited", lighten_pages)
     app.connect("env-before-read-docs", execute_chapters)
     app.connect("source-read", name_repository)
     app.connect("doctree-read", note_reused_figures)
@@ -313,6 +314,7 @@ def setup(app) -> dict:
     # After the theme has made its buttons.
     app.connect("html-page-context", add_to_head, priority=600)
     app.connect("build-finished", copy_files)
+    app.connect("build-finished", shrink_files)
     # Before the table of contents adds a barer one.
     app.connect("build-finished", write_redirect, priority=400)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -17,6 +17,7 @@ from docutils import nodes
 from execute import cache_folder
 from fontTools.ttLib import TTFont
 from pages import ROOT, build
+from widgets import figures_in
 
 FROM_ENVIRONMENT = ("BOOK_REPOSITORY_URL", "GITHUB_SERVER_URL", "GITHUB_REPOSITORY")
 TOC = """
@@ -104,7 +105,8 @@ def test_small_book(small_book):
     assert '<a href="#equation-same" title="same">(7.1)</a>' in chapter, "eq. same in the code"
     # The chapter's first figure is on both pages, its host once on each; the others stay behind.
     assert chapter.count("em2vae-host.js") == index.count("em2vae-host.js") == 1
-    assert index.count("&quot;_figure&quot;") + index.count('"_figure"') == 1
+    assert [state["_figure"] for state in figures_in(index, [])] == ["small-figure"]
+    assert len(figures_in(chapter, [])) == 2
     assert VIEW.search(index)[0] == VIEW.search(chapter)[0]
     assert "data-em2vae-figure" not in index
 

@@ -185,7 +185,7 @@ def test_weights_that_are_not_finite_are_refused(name):
 )
 def test_networks_that_the_browser_cannot_compute_are_refused(network, message):
     with pytest.raises(ValueError, match=message):
-        pack_network(network, 2, 784)
+        pack_network(network, torch.zeros(9, 2), 784, torch.sigmoid, 0.01)
 
 
 def test_what_belongs_to_one_figure_is_refused_too():

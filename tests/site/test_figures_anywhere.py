@@ -83,6 +83,12 @@ def test_a_policy_that_allows_no_figure_is_named(visit, policy):
     assert page.locator(".em2vae-message a").first.get_attribute("href").endswith(".ipynb")
 
 
+def test_an_old_browser_is_told_what_it_lacks(visit):
+    lacks = "delete self.DecompressionStream"
+    page = visit("book/02-jensen", wait_for=".em2vae-message", script=lacks)
+    assert "browser of 2023 or later" in page.locator(".em2vae-message").first.inner_text()
+
+
 # Of a sandboxed frame over file:// nothing comes but its HTML: browsers refuse it every local file.
 @pytest.mark.parametrize(
     "scheme, sandbox", [("http", ""), ("file", ""), ("http", 'sandbox="allow-scripts"')]

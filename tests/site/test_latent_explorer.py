@@ -8,7 +8,7 @@ from widgets import IMPORT, VIEW, encoded, evaluate, render, run_network, states
 
 from em2vae import VAE, fit, load_digits
 from em2vae.data import binarize
-from em2vae.interactive.figure import HERE, pack_half, pack_network
+from em2vae.interactive.figure import HERE, pack_decoder, pack_encoder, pack_half
 from em2vae.interactive.latent_explorer import LatentExplorer, latent_kl
 
 PAGE = "book/12-latent-space"
@@ -42,9 +42,13 @@ def vae(request):
 @torch.no_grad()
 def test_networks_agree_with_pytorch_on_a_grid(vae, digits, open_page):
     x, _ = digits
+    others = binarize(load_digits("train")[0][:500])
     axis = torch.linspace(-3, 3, 4)
     z = torch.cartesian_prod(axis, axis, axis, axis)  # (256, 4)
-    packed = [pack_network(vae.decoder, 4, 784), pack_network(vae.encoder, 784, 8)]
+    packed = [
+        pack_decoder(vae.decoder, vae.encode(others).mean),
+        pack_encoder(vae.encoder, others, 4),
+    ]
     networks = [(spec, encoded(weights)) for spec, weights in packed]
     shared = (HERE / "shared.js").read_text(encoding="utf-8")
     page = open_page("book/glossary", figures_only=True)

@@ -3,14 +3,15 @@
 import math
 import re
 
+import numpy as np
 import pytest
 import torch
 import traitlets
-from widgets import SENTENCE, evaluate, words_of
+from widgets import SENTENCE, evaluate, run_network, words_of
 
 from em2vae import ProbabilisticPCA, load_digits
 from em2vae.interactive.figure import HERE
-from em2vae.interactive.monte_carlo_integral import MonteCarloIntegral, pack_model
+from em2vae.interactive.monte_carlo_integral import MonteCarloIntegral, axes, pack_model
 
 PAGE = "book/01-latent-variables"
 DIMS = (2, 3, 5, 8, 12, 20)  # on the page
@@ -120,21 +121,29 @@ def test_every_control_changes_the_picture(figure):
 
 def test_packed_numbers_give_back_the_likelihood(models, x):
     model = models[8]
-    packed, pictures = pack_model(model, x)
+    packed, _ = pack_model(model, x)
     z = torch.randn(50, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     scales, codes, remainders = (
         torch.tensor(packed[name], dtype=torch.float64)
         for name in ("scales", "codes", "remainders")
     )
     distance = remainders[:, None] + (codes[:, None] - scales * z).square().sum(-1)
-    mean, *rows = (
-        torch.frombuffer(bytearray(pictures), dtype=torch.float16).reshape(9, 784).double()
-    )
-    means = mean + z @ torch.stack(rows)
+    U, s = axes(model)
+    means = model.mean + z @ (U * s).T
     assert torch.allclose(distance, torch.cdist(x, means) ** 2, rtol=1e-3)
-    assert torch.allclose(
-        codes @ torch.diag(scales), (x - model.mean) @ torch.stack(rows).T, atol=0.01
-    )
+    assert torch.allclose(codes @ torch.diag(scales), (x - model.mean) @ (U * s), atol=0.01)
+
+
+@pytest.mark.parametrize("latent_dim", [2, 8, 20])
+def test_packed_pictures_stay_within_two_of_255(models, x, latent_dim):
+    packed, pictures = pack_model(models[latent_dim], x)
+    U, s = axes(models[latent_dim])
+    generator = torch.Generator().manual_seed(1)
+    z = torch.randn(300, latent_dim, dtype=torch.float64, generator=generator)
+    expected = models[latent_dim].mean + z @ (U * s).T
+    shown = torch.tensor(np.stack([run_network(packed["decoder"], pictures, row) for row in z]))
+    assert (shown.clamp(0, 1) - expected.clamp(0, 1)).abs().max() <= 2 / 255
+    assert expected.max() > 0.9
 
 
 def test_traits_refuse_what_the_figure_cannot_show(models, x):

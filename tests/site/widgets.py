@@ -3,9 +3,12 @@
 import base64
 import json
 import re
+import zlib
 from pathlib import Path
 
 import numpy as np
+from assets import shared_texts
+from pages import ROOT
 
 # Imports a module from its text, as the static page does.
 IMPORT = """(text) => import(URL.createObjectURL(new Blob([text], { type: "text/javascript" })))"""
@@ -78,41 +81,50 @@ def render(page, figure, **binary):
     return page
 
 
-def stored(page: Path, kind: str) -> list[dict]:
-    """What the page's scripts of that kind, "state" or "view", hold."""
-    script = rf'<script[^>]+widget-{kind}\+json"[^>]*>(.*?)</script>'
-    return [json.loads(text) for text in re.findall(script, page.read_text("utf-8"), re.DOTALL)]
+def figures_in(html: str, shared: list[str]) -> list[dict]:
+    """The traits of each figure of a page, its code, style and arrays in place, in their order.
 
-
-def shown_models(page: Path) -> list[dict]:
-    """The model behind each view, in the order of the page; without one it is empty."""
+    `shared` are the texts with which parts of code and style begin (assets.py).
+    """
     models = {}
-    for state in stored(page, "state"):
-        models |= state["state"]
-    return [models.get(view["model_id"], {"state": {}}) for view in stored(page, "view")]
+    for packed in re.findall(r'<script type="[^"]*em2vae.figures">(.*?)</script>', html):
+        line, _, rest = zlib.decompress(base64.b64decode(packed)).partition(b"\n")
+        header = json.loads(line)
+        texts = [(shared[n] if n >= 0 else "") + own for n, own in header["parts"]]
+        ends = np.cumsum(header["sizes"])
+        buffers = [rest[end - size : end] for size, end in zip(header["sizes"], ends, strict=True)]
+        for name, model in header["models"].items():
+            code = {key: texts[place] for key, place in model["texts"].items()}
+            arrays = {key: buffers[place] for key, place in model["buffers"].items()}
+            models[name] = {**model["state"], **code, **arrays}
+    views = re.findall(r'<script[^>]+widget-view\+json"[^>]*>(.*?)</script>', html, re.DOTALL)
+    shown = [json.loads(view)["model_id"] for view in views]
+    return [models[name] for name in shown if name in models]
 
 
 def states(page: Path, figure: str) -> list[dict]:
     """The traits of each figure of that name, arrays as bytes, in the order of the page."""
-    found = [model for model in shown_models(page) if model["state"].get("_figure") == figure]
-    for model in found:
-        for buffer in model["buffers"]:
-            model["state"][buffer["path"][0]] = base64.b64decode(buffer["data"])
-    return [model["state"] for model in found]
+    found = figures_in(page.read_text("utf-8"), shared_texts(ROOT))
+    return [state for state in found if state.get("_figure") == figure]
 
 
 def figures_on(page: Path) -> int:
     """How many of our figures the page's source holds."""
-    return sum("_figure" in model["state"] for model in shown_models(page))
+    return sum(
+        "_figure" in state for state in figures_in(page.read_text("utf-8"), shared_texts(ROOT))
+    )
 
 
 def run_network(spec: dict, data: bytes, values: np.ndarray) -> np.ndarray:
     """The network from its bytes, in NumPy."""
-    numbers = np.frombuffer(data, "<f2").astype(np.float64)
     for layer in spec["layers"]:
         n_in, n_out = layer["inputs"], layer["outputs"]
-        weight, bias, numbers = np.split(numbers, [n_in * n_out, n_in * n_out + n_out])
-        values = weight.reshape(n_out, n_in) @ values + bias
+        high, low = np.frombuffer(data, np.uint8, 2 * n_in * n_out).reshape(2, n_out, n_in)
+        halves = np.frombuffer(data, "<f2", 2 * n_out, 2 * n_in * n_out).astype(np.float64)
+        steps, bias = halves.reshape(2, n_out)
+        weight = steps[:, None] * (256.0 * high + low - 0x8080)
+        data = data[2 * n_in * n_out + 4 * n_out :]
+        values = weight @ values + bias
         if layer["activation"] == "relu":
             values = np.maximum(values, 0)
     return values

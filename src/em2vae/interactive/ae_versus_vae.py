@@ -14,9 +14,9 @@ from em2vae.interactive.figure import (
     check_index,
     check_model,
     pack_bits,
+    pack_decoder,
     pack_half,
     pack_labels,
-    pack_network,
 )
 from em2vae.vae import VAE
 
@@ -72,13 +72,13 @@ class AeVersusVae(InteractiveFigure):
     ) -> None:
         check_images(x, labels, binary=True)
         check_model(vae, latent_dim=2)
-        ae, ae_weights = pack_network(decoder, 2, PIXELS)
-        vae_decoder, vae_weights = pack_network(vae.decoder, 2, PIXELS)
         self._n_images = len(x)
         for name, index in (("start", start), ("end", end)):
             check_index(name, index, len(x))
         with torch.no_grad():
             codes = (codes_of(encoder, x), vae.encode(x).mean)
+        ae, ae_weights = pack_decoder(decoder, codes[0])
+        vae_decoder, vae_weights = pack_decoder(vae.decoder, codes[1])
         halfway = [(0.5 * (points[start] + points[end])).tolist() for points in codes]
         super().__init__(
             start=start,

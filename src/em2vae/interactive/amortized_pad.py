@@ -7,15 +7,15 @@ from torch import Tensor
 from em2vae.data import binarize
 from em2vae.figures import DIGIT_COLORS
 from em2vae.interactive.figure import (
-    PIXELS,
     InteractiveFigure,
     Numbers,
     check_images,
     check_index,
     check_model,
+    pack_decoder,
+    pack_encoder,
     pack_half,
     pack_labels,
-    pack_network,
 )
 from em2vae.vae import VAE
 
@@ -117,12 +117,13 @@ class AmortizedPad(InteractiveFigure):
                 f"choices must be indices of the {len(x)} images, with ink on each, got {choices}"
             )
         check_nodes(eps, weights)
-        encoder, encoder_weights = pack_network(vae.encoder, PIXELS, 4)
-        decoder, decoder_weights = pack_network(vae.decoder, 2, PIXELS)
+        images = binarize(x[:N_POINTS])
         with torch.no_grad():
             first = (normalize(x[choices[0]].reshape(28, 28)) > 0.5).reshape(1, 784)
             q_z = vae.encode(first.to(x))
-            codes = vae.encode(binarize(x[:N_POINTS])).mean
+            codes = vae.encode(images).mean
+        encoder, encoder_weights = pack_encoder(vae.encoder, moved(images), 2)
+        decoder, decoder_weights = pack_decoder(vae.decoder, codes, exact=True)
         self._n_choices = len(choices)
         super().__init__(
             mu=q_z.mean[0].tolist(),
@@ -157,6 +158,13 @@ class AmortizedPad(InteractiveFigure):
                 f"sigma must hold 2 positive numbers, got {proposal['value']}"
             )
         return proposal["value"]
+
+
+def moved(x: Tensor) -> Tensor:
+    """Images (N, 784) as they are, and moved as far as the pad can move them: (5 N, 784)."""
+    far = [(0, 0), (MAX_SHIFT, 0), (-MAX_SHIFT, 0), (0, MAX_SHIFT), (0, -MAX_SHIFT)]
+    pictures = x.reshape(-1, 28, 28)
+    return torch.cat([pictures.roll(by, (1, 2)) for by in far]).flatten(1)
 
 
 def check_nodes(eps: Tensor, weights: Tensor) -> None:

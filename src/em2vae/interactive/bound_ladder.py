@@ -6,15 +6,14 @@ from torch import Tensor
 
 from em2vae.bounds import log_marginal_2d
 from em2vae.interactive.figure import (
-    PIXELS,
     InteractiveFigure,
     Number,
     check_images,
     check_index,
     check_model,
     pack_bits,
+    pack_decoder,
     pack_half,
-    pack_network,
 )
 from em2vae.vae import VAE
 
@@ -60,7 +59,7 @@ class BoundLadder(InteractiveFigure):
         log_p = log_marginal_2d(vae, x)
         with torch.no_grad():
             q_z = vae.encode(x)
-        decoder, decoder_weights = pack_network(vae.decoder, 2, PIXELS)
+        decoder, decoder_weights = pack_decoder(vae.decoder, q_z.mean, exact=True)
         super().__init__(
             log_p=log_p.tolist(),
             _decoder=decoder,

@@ -5,6 +5,7 @@ sizes and ranges of their own. Whatever they assume is refused here, by name, wh
 data by the check_... functions, traits by Number, Numbers and Index.
 """
 
+import itertools
 import math
 import re
 import sys
@@ -19,11 +20,13 @@ from torch import Tensor, nn
 
 from em2vae.checks import check_data
 from em2vae.figures import DIGIT_COLORS, LINE_COLORS
+from em2vae.interactive.rounding import Activation, round_weights
 
 HERE = Path(__file__).parent
 SIDE = 28  # of an image, in pixels
 PIXELS = SIDE * SIDE
 ACTIVATIONS = {nn.ReLU: "relu", nn.Tanh: "tanh", nn.SiLU: "silu"}
+FUNCTIONS = {name: kind() for kind, name in ACTIVATIONS.items()} | {"identity": nn.Identity()}
 
 
 class InteractiveFigure(anywidget.AnyWidget):
@@ -184,37 +187,92 @@ def pack_labels(labels: Tensor) -> bytes:
     return labels.cpu().to(torch.uint8).numpy().tobytes()
 
 
-def pack_network(network: nn.Module, inputs: int, outputs: int) -> tuple[dict, bytes]:
-    """Linear layers and activations, in order, as an architecture and its float16 weights.
+def pack_decoder(
+    decoder: nn.Module,
+    codes: Tensor,
+    shown: Activation = torch.sigmoid,
+    dragged: bool = True,
+    exact: bool = False,
+) -> tuple[dict, bytes]:
+    """A decoder whose pixels stay within 2/255 where a reader goes: see pack_network.
 
     Args:
-        network: takes `inputs` numbers and gives `outputs`.
+        decoder: from K numbers to 784 logits, or what `shown` makes grey values of.
+        codes: codes (N, K) that the figure shows.
+        dragged: whether a reader moves z anywhere on the map; else it is a code or a prior draw.
+        exact: whether its logits should stay, too, within 0.002 or as far as float16 biases allow,
+            for likelihoods to two decimals.
+    """
+    generator = torch.Generator().manual_seed(0)
+    codes, latent_dim = codes.detach().cpu().float(), codes.shape[1]
+    shape = (1000 + 200 * latent_dim, latent_dim)
+    examples = [codes, 1.3 * torch.randn(shape, generator=generator)]
+    if dragged:
+        limit = max(3.0, codes.abs().max().item())
+        examples.append(limit * (2 * torch.rand(shape, generator=generator) - 1))
+    seen = (nn.Identity(), 2e-3) if exact else (shown, 1.6 / 255)
+    return pack_network(decoder, torch.cat(examples), PIXELS, *seen)
+
+
+def pack_encoder(encoder: nn.Module, x: Tensor, latent_dim: int) -> tuple[dict, bytes]:
+    """An encoder whose means and log-variances stay within 1e-2 on images like x (N, 784)."""
+    return pack_network(encoder, x, 2 * latent_dim, nn.Identity(), 6e-3)
+
+
+def pack_network(
+    network: nn.Module, examples: Tensor, outputs: int, shown: Activation, tolerance: float
+) -> tuple[dict, bytes]:
+    """Linear layers and activations, in order, as an architecture and rounded weights.
+
+    Args:
+        network: takes examples (N, I), and gives `outputs` numbers for each.
+        shown, tolerance: what is seen of its outputs, and about how far that may change when
+            the weights are rounded (rounding.py).
 
     Returns:
         {"layers": [{"inputs", "outputs", "activation"}, ...], "crc32"} and the bytes: for each
-        layer its weight (outputs, inputs), row by row, and its bias (outputs,).
+        layer the high and then the low bytes of its whole numbers (outputs, inputs), row by row,
+        plus 0x8080; then, in float16, the step of each row and its bias.
 
     Raises:
         ValueError: a layer that the browser cannot compute, sizes that do not fit together, or a
             weight beyond float16.
     """
-    layers, parts = [], []
+    layers, modules = linear_layers(network)
+    sizes = [examples.shape[1], *(layer["outputs"] for layer in layers)]
+    if [layer["inputs"] for layer in layers] != sizes[:-1] or sizes[-1] != outputs:
+        found = [(layer["inputs"], layer["outputs"]) for layer in layers]
+        raise ValueError(f"network must lead from {sizes[0]} to {outputs} numbers, got {found}")
+    values = [(module.weight.cpu(), module.bias.cpu()) for module in modules]
+    for value in itertools.chain(*values):
+        pack_half(value)  # refuses what is not finite, or too large
+    activations = [FUNCTIONS[layer["activation"]] for layer in layers]
+    weights = b""
+    for numbers, steps, bias in round_weights(
+        values, activations, examples.cpu(), shown, tolerance
+    ):
+        whole = (numbers + 0x8080).int().numpy()
+        weights += (whole >> 8).astype(np.uint8).tobytes() + (whole & 255).astype(
+            np.uint8
+        ).tobytes()
+        weights += pack_half(steps) + pack_half(bias)
+    return {"layers": layers, "crc32": zlib.crc32(weights)}, weights
+
+
+def linear_layers(network: nn.Module) -> tuple[list[dict], list[nn.Linear]]:
+    """The layers that the browser can compute, described and as they are; ValueError for others."""
+    layers, modules = [], []
     for module in network.modules():
         if isinstance(module, nn.Linear) and module.bias is not None:
             size = {"inputs": module.in_features, "outputs": module.out_features}
             layers.append({**size, "activation": "identity"})
-            parts += [pack_half(module.weight), pack_half(module.bias)]
+            modules.append(module)
         elif type(module) in ACTIVATIONS and layers:
             layers[-1]["activation"] = ACTIVATIONS[type(module)]
         elif not list(module.children()):
             known = ", ".join(kind.__name__ for kind in ACTIVATIONS)
             raise ValueError(f"the browser computes Linear (with bias), then {known}, not {module}")
-    sizes = [inputs, *(layer["outputs"] for layer in layers)]
-    if [layer["inputs"] for layer in layers] != sizes[:-1] or sizes[-1] != outputs:
-        found = [(layer["inputs"], layer["outputs"]) for layer in layers]
-        raise ValueError(f"network must lead from {inputs} to {outputs} numbers, got {found}")
-    weights = b"".join(parts)
-    return {"layers": layers, "crc32": zlib.crc32(weights)}, weights
+    return layers, modules
 
 
 def pack_half(values: Tensor) -> bytes:

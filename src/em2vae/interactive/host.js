@@ -1,24 +1,34 @@
-/* Hosts anywidget figures on a static page: reads the widget state that MyST-NB stored in the
-   page and calls each module's render({model, el}), the interface that anywidget defines for any
+/* Hosts anywidget figures on a static page: unpacks their state, which the build stored in the
+   page (book/_ext/assets.py), and calls each module's render({model, el}), the interface that anywidget defines for any
    front end. A classic script, because browsers refuse module files over file://. */
 (() => {
-  const STATE = "application/vnd.jupyter.widget-state+json";
+  const PACKED = "application/vnd.em2vae.figures";
   const VIEW = "application/vnd.jupyter.widget-view+json";
   const scripts = (type) => [...document.querySelectorAll(`script[type="${type}"]`)];
 
-  function bytes(base64) {
+  /* The models by their ids, from base64 of a zlib stream: a line of JSON, then all buffers. Code and
+     style that all figures share, em2vaeShared, stand before this script. */
+  async function unpack(base64) {
+    if (!self.DecompressionStream) throw new Error("it needs a browser of 2023 or later");
     const text = atob(base64);
-    const array = new Uint8Array(text.length);
-    for (let i = 0; i < text.length; i++) array[i] = text.charCodeAt(i);
-    return new DataView(array.buffer);
+    const packed = new Uint8Array(text.length);
+    for (let i = 0; i < text.length; i++) packed[i] = text.charCodeAt(i);
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+    const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
+    let start = bytes.indexOf(10) + 1;
+    const header = JSON.parse(new TextDecoder().decode(bytes.subarray(0, start)));
+    const { parts, sizes, models } = header;
+    const texts = parts.map(([shared, own]) => (self.em2vaeShared[shared] ?? "") + own);
+    const buffers = sizes.map((size) => new DataView(bytes.buffer, (start += size) - size, size));
+    const named = (places, values) =>
+      Object.fromEntries(Object.entries(places).map(([name, place]) => [name, values[place]]));
+    for (const model of Object.values(models))
+      Object.assign(model.state, named(model.texts, texts), named(model.buffers, buffers));
+    return models;
   }
 
-  function staticModel({ state, buffers = [] }) {
+  function staticModel({ state }) {
     const values = { ...state };
-    for (const { path, data } of buffers) {
-      const parent = path.slice(0, -1).reduce((value, key) => value[key], values);
-      parent[path.at(-1)] = bytes(data);
-    }
     const listeners = new Map();
     return {
       get: (name) => values[name],
@@ -90,12 +100,22 @@
     el.replaceChildren(message);
   }
 
-  async function show(view, models) {
+  // One figure after another, a frame apart: the first one shows before the next one computes.
+  let shown = Promise.resolve();
+  const nextFrame = () =>
+    new Promise((done) => {
+      requestAnimationFrame(() => setTimeout(done));
+      setTimeout(done, 200); // no frames come while the page is hidden
+    });
+  function show(view, model) {
     const el = document.createElement("div");
     view.replaceWith(el);
-    const model = models[idOf(view)];
-    if (!model?.state?._esm) return explain(el, "This control needs a running kernel.");
+    shown = shown.then(() => start(el, model)).then(nextFrame);
+  }
+  async function start(el, model) {
     try {
+      if (failure) throw failure;
+      if (!model) return explain(el, "This control needs a running kernel.");
       addStyle(model.state._css);
       const module = await load(model.state._esm);
       await module.default.render({ model: staticModel(model), el });
@@ -104,16 +124,23 @@
     }
   }
 
-  // Called where this script stands, in the page's head behind its widget state, and again while the
-  // page is parsed: modules load meanwhile, and a figure starts as soon as its place is there.
+  // Called where this script stands, in the page's head behind its packed figures, and again when the
+  // page is parsed: they unpack and their modules load meanwhile, and a figure starts as soon as its
+  // place is there.
   const models = {};
-  function readStates() {
-    for (const script of scripts(STATE)) {
-      Object.assign(models, JSON.parse(script.textContent).state);
-      script.remove();
+  const unpacking = [];
+  let failure = null;
+  async function read(script) {
+    script.remove();
+    try {
+      Object.assign(models, await unpack(script.textContent));
+    } catch (error) {
+      failure = error;
     }
-    for (const { state } of Object.values(models)) if (state._esm) load(state._esm).catch(() => {});
+    for (const { state } of Object.values(models)) load(state._esm).catch(() => {});
+    showKnown();
   }
+  const readAll = () => unpacking.push(...scripts(PACKED).map(read));
   function idOf(view) {
     try {
       return JSON.parse(view.textContent).model_id;
@@ -121,18 +148,20 @@
       return null; // only half of it is parsed yet
     }
   }
+  function showKnown() {
+    for (const view of scripts(VIEW)) if (models[idOf(view)]) show(view, models[idOf(view)]);
+  }
 
-  readStates();
-  const places = new MutationObserver(() => {
-    for (const view of scripts(VIEW)) if (models[idOf(view)]) show(view, models);
-  });
+  readAll();
+  const places = new MutationObserver(showKnown);
   places.observe(document, { childList: true, subtree: true });
   document.addEventListener(
     "readystatechange",
-    () => {
+    async () => {
       places.disconnect();
-      readStates();
-      for (const view of scripts(VIEW)) show(view, models);
+      readAll();
+      await Promise.all(unpacking);
+      for (const view of scripts(VIEW)) show(view, models[idOf(view)]);
     },
     { once: true },
   );

@@ -8,16 +8,16 @@ from torch.distributions import Normal, kl_divergence
 from em2vae.data import binarize
 from em2vae.figures import DIGIT_COLORS
 from em2vae.interactive.figure import (
-    PIXELS,
     InteractiveFigure,
     Numbers,
     check_images,
     check_index,
     check_model,
     pack_bits,
+    pack_decoder,
+    pack_encoder,
     pack_half,
     pack_labels,
-    pack_network,
 )
 from em2vae.vae import VAE
 
@@ -66,8 +66,8 @@ class LatentExplorer(InteractiveFigure):
             kl = latent_kl(q_z)
         self._means, self._latent_dim = q_z.mean, vae.latent_dim
         order = [k for k in kl.argsort(descending=True).tolist() if kl[k] > ACTIVE_KL]
-        decoder, decoder_weights = pack_network(vae.decoder, vae.latent_dim, PIXELS)
-        encoder, encoder_weights = pack_network(vae.encoder, PIXELS, 2 * vae.latent_dim)
+        decoder, decoder_weights = pack_decoder(vae.decoder, q_z.mean)
+        encoder, encoder_weights = pack_encoder(vae.encoder, x, vae.latent_dim)
         super().__init__(
             z=q_z.mean[digit].tolist() if digit >= 0 else [0.0] * vae.latent_dim,
             digit=digit,

@@ -1,6 +1,6 @@
 import {
-  button, bytesOf, decode, digitCanvas, drawDigit, h, interactive, plot, seededRandom, select,
-  sentence, unpackHalves, unpackNetwork,
+  button, bytesOf, bytesOfLayers, decode, digitCanvas, drawDigit, h, interactive, plot, seededRandom,
+  select, sentence, unpackHalves, unpackNetwork,
 } from "./shared.js";
 
 const COLUMNS = 8; // images in a row
@@ -70,8 +70,8 @@ export default interactive(({ model }) => {
   function networkOf(m) {
     if (!networks.has(m)) {
       const { buffer, byteOffset } = model.get("_parameters");
-      const bytes = m.decoder.layers.reduce((sum, { inputs, outputs }) => sum + 2 * outputs * (inputs + 1), 0);
-      networks.set(m, unpackNetwork(m.decoder, new DataView(buffer, byteOffset + m.start, bytes)));
+      const view = new DataView(buffer, byteOffset + m.start, bytesOfLayers(m.decoder));
+      networks.set(m, unpackNetwork(m.decoder, view));
     }
     return networks.get(m);
   }

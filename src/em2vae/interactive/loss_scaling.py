@@ -7,12 +7,11 @@ from torch.distributions import Normal, kl_divergence
 
 from em2vae.data import binarize
 from em2vae.interactive.figure import (
-    PIXELS,
     InteractiveFigure,
     check_images,
     check_model,
+    pack_decoder,
     pack_half,
-    pack_network,
 )
 from em2vae.vae import VAE
 
@@ -107,14 +106,15 @@ class LossScaling(InteractiveFigure):
             ERRORS, (bernoulli, gaussian), (binarize(x), x), strict=True
         ):
             for beta, vae in trained.items():
-                decoder, packed = pack_network(vae.decoder, vae.latent_dim, PIXELS)
+                with torch.no_grad():
+                    seen_codes = vae.encode(seen).mean
+                decoder, packed = pack_decoder(vae.decoder, seen_codes, dragged=False)
                 start, parameters = len(parameters), parameters + packed
                 numbers = rate_and_distortion(vae, seen, error)
                 models.append(
                     {"error": error, "beta": beta, "decoder": decoder, "start": start, **numbers}
                 )
-                with torch.no_grad():
-                    codes += pack_half(vae.encode(seen[:N_IMAGES]).mean)
+                codes += pack_half(seen_codes[:N_IMAGES])
         originals = torch.cat([binarize(x)[:N_IMAGES], x[:N_IMAGES]])
         super().__init__(
             _models=models,

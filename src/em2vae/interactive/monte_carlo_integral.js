@@ -1,6 +1,6 @@
 import {
-  button, counted, digitCanvas, drawDigit, h, interactive, logNormal, plot, plural, seededRandom,
-  sentence, signed, slider, unpackHalves,
+  button, bytesOfLayers, counted, digitCanvas, drawDigit, forward, h, interactive, logNormal, plot,
+  plural, seededRandom, sentence, signed, slider, unpackHalves, unpackNetwork,
 } from "./shared.js";
 
 const D = 784;
@@ -55,8 +55,13 @@ export default interactive(({ model }) => {
   const maxSamples = model.get("_max_samples");
   const stride = Math.max(...dims);
   const images = unpackHalves(model.get("_images"));
-  const pictures = unpackHalves(model.get("_pictures"));
-  const starts = dims.map((_, m) => dims.slice(0, m).reduce((sum, K) => sum + (1 + K) * D, 0));
+  const { buffer, byteOffset } = model.get("_pictures");
+  let start = byteOffset;
+  const decoders = models.map(({ decoder }) => {
+    const bytes = bytesOfLayers(decoder);
+    start += bytes;
+    return unpackNetwork(decoder, new DataView(buffer, start - bytes, bytes));
+  });
   const draws = new Map(); // seed: z of all samples, row by row
   let run = {}; // what belongs to one model, digit and seed
 
@@ -170,10 +175,7 @@ export default interactive(({ model }) => {
   function drawPictures(sample) {
     const { m, digit, z } = run;
     drawDigit(shown, images.subarray(digit * D, (digit + 1) * D));
-    const row = (index) => pictures.subarray(starts[m] + index * D, starts[m] + (index + 1) * D);
-    const values = Float32Array.from(row(0));
-    for (let k = 0; k < dims[m]; k++) row(k + 1).forEach((ink, d) => (values[d] += ink * z[sample * stride + k]));
-    drawDigit(best, values);
+    drawDigit(best, forward(decoders[m], z.subarray(sample * stride, sample * stride + dims[m])));
   }
 
   function draw() {

@@ -2,7 +2,7 @@
 
 import torch
 import traitlets
-from torch import Tensor
+from torch import Tensor, nn
 
 from em2vae.checks import check_table
 from em2vae.interactive.figure import (
@@ -10,6 +10,7 @@ from em2vae.interactive.figure import (
     InteractiveFigure,
     check_index,
     check_width,
+    pack_decoder,
     pack_half,
 )
 from em2vae.ppca import ProbabilisticPCA
@@ -85,14 +86,27 @@ def pack_model(model: ProbabilisticPCA, x: Tensor) -> tuple[dict, bytes]:
     is |u - s z'|^2 plus a remainder, where u = U^T (x - mean) holds K numbers.
 
     Returns:
-        {"sigma", "scales": s (K,), "codes": u (N, K), "remainders": (N,)}, and as float16 the mean
-        (D,) and the K columns of U diag(s).
+        {"sigma", "scales": s (K,), "codes": u (N, K), "remainders": (N,), "decoder"}, and the
+        bytes of the decoder, one linear layer from z' to a picture.
     """
-    U, s, _ = torch.linalg.svd(model.weight, full_matrices=False)
-    U = U * U.sum(0).sign()  # a fixed sign, so that the map does not flip from K to K
+    U, s = axes(model)
     centered = x - model.mean
     codes = centered @ U  # (N, K)
     remainders = (centered - codes @ U.T).square().sum(-1)  # over pixels
     numbers = {"scales": s, "codes": codes, "remainders": remainders}
     packed = {name: value.tolist() for name, value in numbers.items()}
-    return {"sigma": model.sigma, **packed}, pack_half(model.mean) + pack_half((U * s).T)
+    decoder = nn.Linear(len(s), PIXELS)
+    decoder.weight.data, decoder.bias.data = U * s, model.mean
+    layers, pictures = pack_decoder(decoder, torch.zeros(1, len(s)), on_paper, dragged=False)
+    return {"sigma": model.sigma, **packed, "decoder": layers}, pictures
+
+
+def axes(model: ProbabilisticPCA) -> tuple[Tensor, Tensor]:
+    """U (D, K) and s (K,), the singular vectors and values of the model's weight."""
+    U, s, _ = torch.linalg.svd(model.weight, full_matrices=False)
+    return U * U.sum(0).sign(), s  # a fixed sign, so that the map does not flip from K to K
+
+
+def on_paper(ink: Tensor) -> Tensor:
+    """What is drawn: blank below 0, black above 1."""
+    return ink.clamp(0, 1)

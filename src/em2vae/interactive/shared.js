@@ -9,9 +9,9 @@ const crcOfByte = Uint32Array.from({ length: 256 }, (_, crc) => {
 });
 
 export function crc32(view) {
+  const bytes = bytesOf(view);
   let crc = -1;
-  for (let i = 0; i < view.byteLength; i++)
-    crc = (crc >>> 8) ^ crcOfByte[(crc ^ view.getUint8(i)) & 255];
+  for (let i = 0; i < bytes.length; i++) crc = (crc >>> 8) ^ crcOfByte[(crc ^ bytes[i]) & 255];
   return ~crc >>> 0;
 }
 
@@ -31,18 +31,26 @@ export function unpackHalves(view, start = 0, count = (view.byteLength - start) 
   return Float64Array.from({ length: count }, (_, i) => halves[view.getUint16(start + 2 * i, true)]);
 }
 
+export const bytesOfLayers = ({ layers }) =>
+  layers.reduce((sum, { inputs, outputs }) => sum + 2 * outputs * (inputs + 2), 0);
+
+/* Whole numbers times the step of their row: figure.py, pack_network. */
 export function unpackNetwork({ layers, crc32: expected }, view) {
   if (crc32(view) !== expected) throw new Error("its weights are damaged (checksum)");
+  const bytes = bytesOf(view);
   let start = 0;
-  const take = (count) => {
-    start += 2 * count;
-    return unpackHalves(view, start - 2 * count, count);
-  };
-  return layers.map((layer) => ({
-    ...layer,
-    weight: take(layer.outputs * layer.inputs),
-    bias: take(layer.outputs),
-  }));
+  return layers.map((layer) => {
+    const { inputs, outputs } = layer;
+    const count = inputs * outputs;
+    const ends = start + 2 * count;
+    const steps = unpackHalves(view, ends, outputs);
+    const weight = new Float32Array(count);
+    for (let o = 0, i = 0; o < outputs; o++)
+      for (const end = i + inputs; i < end; i++)
+        weight[i] = steps[o] * ((bytes[start + i] << 8) + bytes[start + count + i] - 0x8080);
+    start = ends + 4 * outputs;
+    return { ...layer, weight, bias: unpackHalves(view, ends + 2 * outputs, outputs) };
+  });
 }
 
 const activations = {

@@ -8,15 +8,14 @@ from torch import Tensor
 
 from em2vae.figures import DIGIT_COLORS
 from em2vae.interactive.figure import (
-    PIXELS,
     InteractiveFigure,
     Numbers,
     check_images,
     check_index,
     check_model,
+    pack_decoder,
     pack_half,
     pack_labels,
-    pack_network,
 )
 from em2vae.vae import VAE
 
@@ -70,12 +69,13 @@ class TrainingScrubber(InteractiveFigure):
             if epoch not in self._when:
                 return
             noise = torch.Generator().manual_seed(0)  # the training's own noise stays as it is
-            decoder, weights = pack_network(vae.decoder, 2, PIXELS)
+            codes = vae.encode(self._x[:N_POINTS]).mean
+            decoder, weights = pack_decoder(vae.decoder, codes)
             if self._decoders and decoder["layers"] != self._decoders[0]["layers"]:
                 raise ValueError("the scrubber shows one training, and this model has other layers")
             self._decoders = [*self._decoders, decoder]
             self._weights += weights
-            self._codes += pack_half(vae.encode(self._x[:N_POINTS]).mean)
+            self._codes += pack_half(codes)
             self.elbo = [*self.elbo, vae.elbo(self._x, generator=noise).elbo.mean().item()]
             self.epochs = [*self.epochs, epoch]
             self.step = len(self.epochs) - 1

@@ -1,0 +1,204 @@
+"""What the pages load, made small: each page's text as it is written, then the shared files.
+
+Nothing here changes what a reader sees. lighten_page says what becomes of a page.
+"""
+
+import base64
+import functools
+import importlib.util
+import io
+import json
+import re
+import shutil
+import zlib
+from pathlib import Path
+
+import numpy as np
+from fontTools import subset
+from fontTools.ttLib import TTFont
+from myst_nb.core.render import WIDGET_STATE_MIMETYPE
+from PIL import Image
+
+THEME = Path(importlib.util.find_spec("pydata_sphinx_theme").origin).parent
+THEME /= "theme/pydata_sphinx_theme/static"
+PACKED = "application/vnd.em2vae.figures"
+STATES = re.compile(rf'<script type="{re.escape(WIDGET_STATE_MIMETYPE)}">(.*?)</script>', re.DOTALL)
+# The theme's script of all icons, and what a search needs: only search.html searches.
+ICON_SCRIPT = re.compile(r"<script[^>]*/fontawesome\.js[^>]*></script>\n?")
+SEARCH_SCRIPTS = re.compile(
+    r'<script src="[^"]*(?:searchtools|language_data|searchindex|/search)\.js[^"]*"></script>\n?'
+)
+ICON = re.compile(
+    r'<(i|span) class="([^"]*?)\b(?:fas|fa-solid) (fa-([a-z-]+)[^"]*)"'
+    r'(?:( data-[a-z]+="[^"]*"))?\s*(?:title="([^"]*)")?></\1>'
+)
+ICON_RULES = re.compile(r'(?:\.fa-[\w-]+:before,?)+\{content:"[^"]*"\}')
+ANGLE_DOWN = 0xF107  # in another style of the theme
+ICON_FONTS = [("Free", 900, "fa-solid-900"), ("Brands", 400, "fa-brands-400")]
+FONT_RULES = re.compile(r"@font-face\{[^}]*/fontawesome/[^}]*\}")
+PICTURE = re.compile(r'data:image/png;base64,\n([^"]+)')  # as Matplotlib writes it
+
+
+def lighten_pages(app) -> None:
+    """Have each page go through lighten_page on its way from the template to the disk."""
+    if app.builder.format != "html":
+        return
+    render, shared = app.builder.templates.render, shared_texts(Path(app.srcdir))
+    app.builder.templates.render = lambda name, context: lighten_page(
+        render(name, context), shared, searches=context.get("pagename") == "search"
+    )
+
+
+def shared_texts(root: Path) -> list[str]:
+    """How the code and the style of every figure begin."""
+    folder = root / "src/em2vae/interactive"
+    code, style = (
+        (folder / name).read_text(encoding="utf-8") for name in ("shared.js", "figure.css")
+    )
+    return [re.sub(r"^export (?!default)", "", code, flags=re.MULTILINE), style]
+
+
+def copy_host(root: Path, target: Path) -> None:
+    """The script that starts the figures, with what they share."""
+    host = (root / "src/em2vae/interactive/host.js").read_text(encoding="utf-8")
+    shared = f"self.em2vaeShared = {json.dumps(shared_texts(root))};\n"
+    target.write_text(shared + host, encoding="utf-8")
+
+
+def lighten_page(page: str, shared: list[str], searches: bool = False) -> str:
+    """The page with its figures packed and its icons drawn, without scripts that it does not use.
+
+    Args:
+        page: HTML.
+        shared: as from shared_texts.
+        searches: it is the page that searches.
+    """
+    page = ICON_SCRIPT.sub("", page)
+    if not searches:
+        page = SEARCH_SCRIPTS.sub("", page)
+    page = ICON.sub(draw_icon, page)
+    return STATES.sub(lambda found: pack_figures(json.loads(found[1])["state"], shared), page)
+
+
+def pack_figures(models: dict, shared: list[str]) -> str:
+    """A script element that holds the figures among the widgets, for host.js.
+
+    It is base64 of a zlib stream of: JSON of {"parts", "sizes", "models"} in a line of its own,
+    then all buffers, one after another. What figures of a page share is there once: a model names
+    its code and style, and its buffers, by their place in parts and sizes. A part is the number of
+    the shared text that it begins with, or -1, and the rest.
+    """
+    texts, buffers, packed = [], [], {}
+
+    def place(values: list, value) -> int:
+        if value not in values:
+            values.append(value)
+        return values.index(value)
+
+    for name, model in models.items():
+        state = model["state"]
+        if "_esm" not in state:
+            continue  # plain widgets need a kernel
+        packed[name] = {
+            "state": {k: v for k, v in state.items() if k not in ("_esm", "_css")},
+            "texts": {k: place(texts, state[k]) for k in ("_esm", "_css") if k in state},
+            "buffers": {
+                buffer["path"][0]: place(buffers, base64.b64decode(buffer["data"]))
+                for buffer in model.get("buffers", [])
+            },
+        }
+
+    def split(text: str) -> tuple[int, str]:
+        begun = [n for n, start in enumerate(shared) if text.startswith(start)]
+        return (begun[0], text.removeprefix(shared[begun[0]])) if begun else (-1, text)
+
+    header = {
+        "parts": [split(text) for text in texts],
+        "sizes": [len(buffer) for buffer in buffers],
+        "models": packed,
+    }
+    line = json.dumps(header).encode() + b"\n"
+    data = base64.b64encode(zlib.compress(line + b"".join(buffers), 9)).decode()
+    return f'<script type="{PACKED}">{data}</script>'
+
+
+@functools.cache
+def icons() -> str:
+    """The theme's script of all icons."""
+    return (THEME / "scripts/fontawesome.js").read_text(encoding="utf-8")
+
+
+@functools.cache
+def outline(name: str) -> tuple[str, str, str]:
+    """Width, height and path of a solid icon; the script has the solid ones last."""
+    entry = rf'[{{,]"?{name}"?:\[(\d+),(\d+),\[[^\]]*\],"[0-9a-f]+","([^"]+)"\]'
+    return re.findall(entry, icons())[-1]
+
+
+def draw_icon(tag: re.Match) -> str:
+    """The element that the theme's script would put in the icon's place."""
+    _, before, classes, name, data, title = tag.groups()
+    width, height, path = outline(name)
+    named = f"><title>{title}</title>" if title else ' aria-hidden="true">'
+    return (
+        f'<svg class="svg-inline--fa {before}{classes}"{data or ""} viewBox="0 0 {width} {height}" '
+        f'role="img"{named}<path fill="currentColor" d="{path}"/></svg>'
+    )
+
+
+def shrink_files(app, exception) -> None:
+    """Make the pictures and the theme's style smaller, and leave out the icons that are drawn."""
+    if exception or app.builder.format != "html":
+        return
+    static = Path(app.outdir) / "_static"
+    rewrite(static / "styles/pydata-sphinx-theme.css", cut_icons)
+    shutil.rmtree(static / "vendor/fontawesome", ignore_errors=True)
+    for script in (static / "scripts").glob("fontawesome.js*"):
+        script.unlink()
+    for drawing in (static.parent / "_images").glob("*.svg"):
+        rewrite(drawing, lambda text: PICTURE.sub(smaller_picture, text))
+
+
+def rewrite(path: Path, change) -> None:
+    text = path.read_text(encoding="utf-8")
+    if (changed := change(text)) != text:
+        path.write_text(changed, encoding="utf-8")
+
+
+def cut_icons(css: str) -> str:
+    """The theme's style without two thousand icons by name, its fonts cut to the characters left.
+
+    Those stand before the titles of notes and exercises. The fonts are part of the style, so that
+    a page in a frame without an origin has them, too.
+    """
+    css = FONT_RULES.sub("", ICON_RULES.sub("", css))
+    signs = {ord(sign) for sign in re.findall("[\uf000-\uf8ff]", css)} | {ANGLE_DOWN}
+    faces = [
+        f'@font-face{{font-family:"Font Awesome 6 {family}";font-weight:{weight};'
+        f"src:url(data:font/woff;base64,{icon_font(file, signs)})}}"
+        for family, weight, file in ICON_FONTS
+    ]
+    return "".join([*faces, css])
+
+
+def icon_font(file: str, signs: set[int]) -> str:
+    """A font of the theme's icons cut to these characters, as base64 of a WOFF file."""
+    font = TTFont(THEME / f"vendor/fontawesome/webfonts/{file}.ttf", recalcTimestamp=False)
+    cut = subset.Subsetter(subset.Options(layout_features=[], hinting=False))
+    cut.populate(unicodes=signs)
+    cut.subset(font)
+    font.flavor = "woff"
+    data = io.BytesIO()
+    font.save(data)
+    return base64.b64encode(data.getvalue()).decode()
+
+
+def smaller_picture(found: re.Match) -> str:
+    """The same pixels as grey values, where there is no colour: Matplotlib stores all as RGBA."""
+    picture = Image.open(io.BytesIO(base64.b64decode(found[1])))
+    pixels = np.asarray(picture.convert("RGBA"))
+    if (pixels[..., :3] == pixels[..., :1]).all() and (pixels[..., 3] == 255).all():
+        picture = picture.convert("L")
+    data = io.BytesIO()
+    picture.save(data, "png", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"

@@ -1,0 +1,136 @@
+"""What the pages load: nothing that they have no use for, and nothing twice."""
+
+import base64
+import io
+import json
+import re
+
+import assets
+import pytest
+from bs4 import BeautifulSoup
+from pages import PAGES, ROOT
+from PIL import Image
+from widgets import figures_in
+
+HEAD = """<script defer src="../_static/scripts/fontawesome.js?digest=1"></script>
+<script src="../_static/book.js?v=1"></script>
+<script src="../_static/search.js?v=1"></script>
+<script src="../_static/searchtools.js"></script>
+<script src="../_static/language_data.js"></script>
+<script src="../searchindex.js"></script>"""
+VIEW = '<script type="application/vnd.jupyter.widget-view+json">{"model_id": "%s"}</script>'
+STATE = '<script type="application/vnd.jupyter.widget-state+json">%s</script>'
+
+
+def model(code: str, **buffers: bytes) -> dict:
+    encoded = [
+        {"path": [name], "data": base64.b64encode(data).decode()} for name, data in buffers.items()
+    ]
+    return {"state": {"_esm": code, "_css": "p {}", "n": [1]}, "buffers": encoded}
+
+
+def test_figures_come_out_as_they_went_in():
+    same, big = bytes(range(256)), bytes(1000)
+    models = {"a": model("one", x=same, y=big), "b": model("two"), "c": model("one", z=same)}
+    models["plain"] = {"state": {"value": 3}}
+    text = json.dumps({"state": models})
+    page = assets.lighten_page(
+        STATE % text + "".join(VIEW % name for name in [*"cab", "plain"]), ["on"]
+    )
+    assert "widget-state" not in page
+    base = {"_css": "p {}", "n": [1]}
+    assert figures_in(page, ["on"]) == [
+        {**base, "_esm": "one", "z": same},
+        {**base, "_esm": "one", "x": same, "y": big},
+        {**base, "_esm": "two"},
+    ]
+
+
+def test_what_two_figures_share_is_there_once():
+    noise = assets.zlib.compress(bytes(str([n**5 for n in range(4000)]), "ascii"))
+    one = assets.lighten_page(STATE % json.dumps({"state": {"a": model("code", x=noise)}}), [])
+    both = {name: model("code", x=noise) for name in "ab"}
+    two = assets.lighten_page(STATE % json.dumps({"state": both}), [])
+    assert len(noise) > 10_000 and len(two) < len(one) + 100
+
+
+def test_what_all_figures_share_is_not_in_the_pages(site):
+    code, style = assets.shared_texts(ROOT)
+    assert len(code) > 10_000 and len(style) > 5_000
+    pages = [figures_in(path.read_text(encoding="utf-8"), ["", ""]) for path in site.glob("book/*")]
+    figures = [figure for page in pages for figure in page]
+    assert len(figures) > 12
+    for figure in figures:
+        assert figure["_css"] == "" and len(figure["_esm"]) < len(code)
+    host = (site / "_static/em2vae-host.js").read_text(encoding="utf-8")
+    assert json.dumps(code) in host and json.dumps(style) in host
+
+
+def test_only_the_page_that_searches_loads_the_index():
+    assert re.findall(r"(\w+)\.js", assets.lighten_page(HEAD, [])) == ["book"]
+    assert len(re.findall(r"\.js", assets.lighten_page(HEAD, [], searches=True))) == 5
+
+
+def drawn(tag: str):
+    return BeautifulSoup(assets.lighten_page(tag, []), "html.parser").contents[0]
+
+
+def test_an_icon_is_drawn_in_its_place():
+    switch = "theme-switch fa-solid fa-sun   fa-lg"
+    icon = drawn(f'<i class="{switch}" data-mode="light"  title="Light"></i>')
+    assert icon["class"] == ["svg-inline--fa", "theme-switch", "fa-sun", "fa-lg"]
+    assert icon["data-mode"] == "light" and icon.title.string == "Light"
+    assert icon["viewbox"] == "0 0 512 512" and len(icon.path["d"]) > 100
+    plain = drawn('<span class="fas fa-bars"></span>')
+    assert plain["aria-hidden"] == "true" and not plain.title
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_no_icon_waits_for_a_script(site, name):
+    soup = BeautifulSoup((site / f"{name}.html").read_text(encoding="utf-8"), "html.parser")
+    assert soup.select("i[class*=fa-], span[class*=fa-]") == []
+    assert len(soup.select("svg.svg-inline--fa path[d]")) >= 5
+
+
+def test_signs_before_titles_keep_their_font(open_page):
+    """Their characters mean nothing in another font."""
+    page = open_page("book/12-latent-space", "file")
+    missing = page.evaluate("""async () => {
+        await document.fonts.ready;
+        const signs = new Set();
+        for (const element of document.querySelectorAll("*"))
+            for (const part of ["::before", "::after"]) {
+                const { content, font, fontFamily } = getComputedStyle(element, part);
+                const [sign] = content.match(/[\uf000-\uf8ff]/) ?? [];
+                if (sign) signs.add(`${font}|${sign}`);
+            }
+        if (!signs.size) return ["no signs at all"];
+        const width = (font, sign) => {
+            const context = document.createElement("canvas").getContext("2d");
+            context.font = font;
+            context.fillText(sign, 0, 100);
+            return context.measureText(sign).actualBoundingBoxAscent + context.measureText(sign).width;
+        };
+        const inFont = ([font, sign]) => width(font, sign) !== width(font, "\uf8fe");
+        const loaded = await Promise.all([...signs].map(async (entry) => {
+            const [font, sign] = entry.split("|");
+            return (await document.fonts.load(font, sign)).length && inFont([font, sign]) ? "" : entry;
+        }));
+        return loaded.filter(Boolean);
+    }""")
+    assert missing == []
+
+
+@pytest.mark.parametrize("color", [(9, 9, 9, 255), (255, 0, 9, 255), (0, 0, 0, 40)])
+def test_a_picture_keeps_its_pixels(color):
+    picture = Image.linear_gradient("L").convert("RGBA")
+    picture.paste(color, (10, 10, 90, 200))
+    data = io.BytesIO()
+    picture.save(data, "png")
+    svg = f'<image href="data:image/png;base64,\n{base64.b64encode(data.getvalue()).decode()}"/>'
+    small = assets.PICTURE.sub(assets.smaller_picture, svg)
+    assert assets.PICTURE.sub(assets.smaller_picture, small) == small or color[0] != 9
+    again = Image.open(io.BytesIO(base64.b64decode(assets.PICTURE.search(small)[1])))
+    assert again.convert("RGBA").tobytes() == picture.tobytes()
+    if color == (9, 9, 9, 255):
+        assert len(small) < 0.8 * len(svg)
