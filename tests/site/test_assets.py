@@ -8,6 +8,7 @@ import re
 import assets
 import pytest
 from bs4 import BeautifulSoup
+from fontTools.ttLib import TTFont
 from pages import PAGES, ROOT
 from PIL import Image
 from widgets import figures_in
@@ -92,33 +93,16 @@ def test_no_icon_waits_for_a_script(site, name):
     assert len(soup.select("svg.svg-inline--fa path[d]")) >= 5
 
 
-def test_signs_before_titles_keep_their_font(open_page):
-    """Their characters mean nothing in another font."""
-    page = open_page("book/12-latent-space", "file")
-    missing = page.evaluate("""async () => {
-        await document.fonts.ready;
-        const signs = new Set();
-        for (const element of document.querySelectorAll("*"))
-            for (const part of ["::before", "::after"]) {
-                const { content, font, fontFamily } = getComputedStyle(element, part);
-                const [sign] = content.match(/[\uf000-\uf8ff]/) ?? [];
-                if (sign) signs.add(`${font}|${sign}`);
-            }
-        if (!signs.size) return ["no signs at all"];
-        const width = (font, sign) => {
-            const context = document.createElement("canvas").getContext("2d");
-            context.font = font;
-            context.fillText(sign, 0, 100);
-            return context.measureText(sign).actualBoundingBoxAscent + context.measureText(sign).width;
-        };
-        const inFont = ([font, sign]) => width(font, sign) !== width(font, "\uf8fe");
-        const loaded = await Promise.all([...signs].map(async (entry) => {
-            const [font, sign] = entry.split("|");
-            return (await document.fonts.load(font, sign)).length && inFont([font, sign]) ? "" : entry;
-        }));
-        return loaded.filter(Boolean);
-    }""")
-    assert missing == []
+def test_signs_of_the_styles_have_glyphs(site):
+    """Those before the titles of notes; their characters mean nothing in another font."""
+    styles = "".join(path.read_text(encoding="utf-8") for path in site.rglob("*.css"))
+    faces = re.findall(r'"Font Awesome[^}]*base64,([^)]+)', styles)
+    fonts = [TTFont(io.BytesIO(base64.b64decode(face))) for face in faces]
+    glyphs = set().union(*(font.getBestCmap() for font in fonts))
+    signs = {ord(sign) for sign in re.findall("[\uf000-\uf8ff]", styles)}
+    signs |= {int(code, 16) for code in re.findall(r'content:"\\(f[0-9a-f]{3})"', styles)}
+    assert len(signs) > 10 and len(fonts) == 2
+    assert signs <= glyphs
 
 
 @pytest.mark.parametrize("color", [(9, 9, 9, 255), (255, 0, 9, 255), (0, 0, 0, 40)])
@@ -129,8 +113,8 @@ def test_a_picture_keeps_its_pixels(color):
     picture.save(data, "png")
     svg = f'<image href="data:image/png;base64,\n{base64.b64encode(data.getvalue()).decode()}"/>'
     small = assets.PICTURE.sub(assets.smaller_picture, svg)
-    assert assets.PICTURE.sub(assets.smaller_picture, small) == small or color[0] != 9
-    again = Image.open(io.BytesIO(base64.b64decode(assets.PICTURE.search(small)[1])))
+    assert assets.PICTURE.sub(assets.smaller_picture, small) == small  # the next build leaves it
+    again = Image.open(io.BytesIO(base64.b64decode(re.search('base64,([^"]+)', small)[1])))
     assert again.convert("RGBA").tobytes() == picture.tobytes()
     if color == (9, 9, 9, 255):
         assert len(small) < 0.8 * len(svg)
