@@ -73,9 +73,9 @@ def views(site: Path, name: str) -> int:
 def figures_alone(html: str) -> str:
     """A light page with the figures and the style, and of all scripts those that they need."""
     head, _, body = html.partition("</head>")
-    scripts = r"<script(?![^>]*(?:widget-state|em2vae-host))[^>]*>.*?</script>"
+    scripts = r"<script(?![^>]*em2vae)[^>]*>.*?</script>"
     head = re.sub(rf'{scripts}|<link rel="preload"[^>]*>', "", head, flags=re.DOTALL)
-    figures = r'<script[^>]+widget-(?:view|state)\+json"[^>]*>.*?</script>'
+    figures = r'<script[^>]+(?:widget-view\+json|em2vae\.figures)"[^>]*>.*?</script>'
     views = re.findall(figures, body, re.DOTALL)
     return f"""{head}<script>document.documentElement.dataset.theme = "light"</script></head><body>
         <main class="bd-main"><div class="bd-content"><div class="bd-article-container">

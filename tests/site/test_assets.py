@@ -105,6 +105,13 @@ def test_signs_of_the_styles_have_glyphs(site):
     assert signs <= glyphs
 
 
+def test_the_style_is_cut_once():
+    """A build with nothing to write leaves the last one's style where it is."""
+    css = (assets.THEME / "styles/pydata-sphinx-theme.css").read_text(encoding="utf-8")
+    cut = assets.cut_icons(css)
+    assert len(cut) < 0.9 * len(css) and assets.cut_icons(cut) == cut
+
+
 @pytest.mark.parametrize("color", [(9, 9, 9, 255), (255, 0, 9, 255), (0, 0, 0, 40)])
 def test_a_picture_keeps_its_pixels(color):
     picture = Image.linear_gradient("L").convert("RGBA")

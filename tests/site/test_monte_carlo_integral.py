@@ -141,7 +141,9 @@ def test_packed_pictures_stay_within_two_of_255(models, x, latent_dim):
     generator = torch.Generator().manual_seed(1)
     z = torch.randn(300, latent_dim, dtype=torch.float64, generator=generator)
     expected = models[latent_dim].mean + z @ (U * s).T
-    shown = torch.tensor(np.stack([run_network(packed["decoder"], pictures, row) for row in z]))
+    shown = torch.tensor(
+        np.stack([run_network(packed["decoder"], pictures, row) for row in z.numpy()])
+    )
     assert (shown.clamp(0, 1) - expected.clamp(0, 1)).abs().max() <= 2 / 255
     assert expected.max() > 0.9
 

@@ -1,6 +1,6 @@
-/* Hosts anywidget figures on a static page: unpacks their state, which the build stored in the
-   page (book/_ext/assets.py), and calls each module's render({model, el}), the interface that anywidget defines for any
-   front end. A classic script, because browsers refuse module files over file://. */
+/* Hosts anywidget figures on a static page: unpacks their state, which the build stored in the page
+   (book/_ext/assets.py), and calls each module's render({model, el}), the interface that anywidget
+   defines for any front end. A classic script, because browsers refuse module files over file://. */
 (() => {
   const PACKED = "application/vnd.em2vae.figures";
   const VIEW = "application/vnd.jupyter.widget-view+json";
