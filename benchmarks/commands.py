@@ -10,6 +10,7 @@ of them share counts once.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -23,12 +24,13 @@ from pathlib import Path
 from results import write_result
 
 ROOT = Path(__file__).parents[1]
-ROUNDS = 2
 MARK = "EM2VAE_MEASURED"  # the environment variable that processes of one command have in common
+CHAPTER = "book/06-elbo"  # that one sentence is added to
 COMMANDS = {  # name: what is made, whether nothing is built before
     "make test": ("test", True),
     "make book, cold": ("book", True),
     "make book, nothing changed": ("book", False),
+    "make book, one sentence more": ("book", False),
 }
 
 
@@ -83,6 +85,23 @@ def measure(checkout: Path, target: str) -> dict:
     return {"seconds": round(seconds, 1), "MB": round(max(peaks))}
 
 
+@contextlib.contextmanager
+def one_sentence_more(checkout: Path):
+    """A chapter that ends in a new sentence, which must have come to its page."""
+    path, sentence = checkout / f"{CHAPTER}.ipynb", f"One sentence more, {uuid.uuid4().hex}."
+    before = path.read_text(encoding="utf-8")
+    notebook = json.loads(before)
+    notebook["cells"][-1]["source"] += ["\n", "\n", sentence]
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+    try:
+        yield
+        page = checkout / f"_build/html/{CHAPTER}.html"
+        if sentence not in page.read_text(encoding="utf-8"):
+            raise RuntimeError(f"{page} lacks the sentence")
+    finally:
+        path.write_text(before, encoding="utf-8")
+
+
 def compare(before: list[dict], now: list[dict]) -> dict:
     """Ratios of medians, now to before."""
     return {
@@ -106,6 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("before", type=Path, help="a checkout of the version to compare with")
     parser.add_argument("--only", choices=COMMANDS, help="measure this command alone")
+    parser.add_argument("--rounds", type=int, default=2, help="turns of both (default 2)")
     arguments = parser.parse_args()
     checkouts = {"before": arguments.before.resolve(), "now": ROOT}
     for checkout in checkouts.values():
@@ -117,11 +137,13 @@ def main() -> None:
     for name in [arguments.only] if arguments.only else COMMANDS:
         target, cold = COMMANDS[name]
         runs = {"before": [], "now": []}
-        for _ in range(ROUNDS):
+        for _ in range(arguments.rounds):
             for version, checkout in checkouts.items():
                 if cold:
                     shutil.rmtree(checkout / "_build", ignore_errors=True)
-                runs[version].append(measure(checkout, target))
+                sentence = one_sentence_more(checkout) if "sentence" in name else None
+                with sentence or contextlib.nullcontext():
+                    runs[version].append(measure(checkout, target))
                 print(name, version, runs[version][-1], flush=True)
         result[name] = {"runs": runs, "now to before": compare(runs["before"], runs["now"])}
         write_result("commands", result)  # what is measured so far is kept

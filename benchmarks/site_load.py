@@ -1,8 +1,9 @@
-"""How fast a page opens and how heavy the pages are, beside an older build of the site.
+"""How soon a page can be read and used and how heavy the pages are, beside an older build.
 
     python benchmarks/site_load.py OLD NEW
 
-Two folders with built sites. Each page load is fresh, and the sites take turns.
+Two folders with built sites. Each page load is fresh, and the sites take turns. Bytes are those of
+`gzip -9`; what is compressed already counts as it is.
 """
 
 import contextlib
@@ -12,7 +13,9 @@ import shutil
 import statistics
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from playwright.sync_api import sync_playwright
 from results import write_result
@@ -25,8 +28,9 @@ from pages import DOCNAMES  # noqa: E402
 from server import serve  # noqa: E402
 
 PAGE = "book/06-elbo"  # the one with the most formulas
-ROUNDS = 3
-SLOWER = {"formulas": 6, "longest task": 4}  # times, by Chromium's own throttling of the CPU
+HEAVIEST = "book/12-latent-space"
+ROUNDS = 5
+COMPRESSED = {".woff", ".woff2", ".png", ".webp", ".jpg"}
 # Put in front of the page's other scripts: the end of the frame in which each formula first stands,
 # whoever set it, and the longest task until then.
 NOTE = """<script>
@@ -44,22 +48,42 @@ window.formulasPainted = new Promise((done) => requestAnimationFrame(function lo
   port1.onmessage = () => done(performance.now());
   port2.postMessage(0);
 }));
+window.figurePainted = new Promise((done) => new MutationObserver((_, observer) => {
+  if (!document.querySelector("figure.em2vae[data-state=ready]")) return;
+  observer.disconnect();
+  done(performance.now());
+}).observe(document, { subtree: true, childList: true, attributeFilter: ["data-state"] }));
 </script>"""
 PAINTED = "() => formulasPainted"
+FIGURE = "() => figurePainted"
 RESTED = """async () => {
   await formulasPainted;
   await new Promise((done) => setTimeout(done, 1000));
   return longest;
 }"""
+# What is measured in Chromium: the page, how many times slower the processor, and the script.
+CHROMIUM = {
+    "formulas painted, Chromium, 6 times slower": (PAGE, 6, PAINTED),
+    "longest task, Chromium, 4 times slower": (PAGE, 4, RESTED),
+    "first figure, Chromium, 6 times slower": (HEAVIEST, 6, FIGURE),
+}
 
 
 def noting(site: Path, folder: Path) -> Path:
-    """A copy of a site whose PAGE notes its times."""
+    """A copy of a site two of whose pages note their times."""
     copy = shutil.copytree(site, folder)
-    page = copy / f"{PAGE}.html"
-    text = page.read_text(encoding="utf-8")
-    page.write_text(text.replace("<head>", f"<head>{NOTE}", 1), encoding="utf-8")
+    for name in (PAGE, HEAVIEST):
+        page = copy / f"{name}.html"
+        text = page.read_text(encoding="utf-8")
+        page.write_text(text.replace("<head>", f"<head>{NOTE}", 1), encoding="utf-8")
     return copy
+
+
+def launch(playwright):
+    return playwright.chromium.launch(
+        executable_path=find_browser("chromium", playwright.chromium.executable_path),
+        args=["--disable-gpu", "--disable-background-networking"],
+    )
 
 
 def in_chromium(browser, url: str, slower: int, script: str) -> float:
@@ -88,11 +112,7 @@ def measure(servers: dict, folder: Path) -> dict[str, dict[str, list[float]]]:
     paths = {kind: find_browser(kind.__name__.lower()) for kind in (Firefox, WebKit)}
     ways = {f"formulas painted, {kind.__name__}": kind for kind in paths}
     found = {name: {site: [] for site in servers} for name in ways}
-    chromium = {
-        f"formulas painted, Chromium, {SLOWER['formulas']} times slower": "formulas",
-        f"longest task, Chromium, {SLOWER['longest task']} times slower": "longest task",
-    }
-    found |= {name: {site: [] for site in servers} for name in chromium}
+    found |= {name: {site: [] for site in servers} for name in CHROMIUM}
     for turn in range(ROUNDS):
         for site, server in servers.items():
             for name, kind in ways.items():
@@ -100,25 +120,51 @@ def measure(servers: dict, folder: Path) -> dict[str, dict[str, list[float]]]:
                 profile.mkdir()
                 found[name][site].append(in_engine(kind, paths[kind], server, profile))
             with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(
-                    executable_path=find_browser("chromium", playwright.chromium.executable_path),
-                    args=["--disable-gpu", "--disable-background-networking"],
-                )
-                for name, key in chromium.items():
-                    script = PAINTED if key == "formulas" else RESTED
-                    url = f"{server.url}{PAGE}.html"
-                    found[name][site].append(in_chromium(browser, url, SLOWER[key], script))
+                browser = launch(playwright)
+                for name, (page, slower, script) in CHROMIUM.items():
+                    url = f"{server.url}{page}.html"
+                    found[name][site].append(in_chromium(browser, url, slower, script))
                 browser.close()
     return found
 
 
-def weights(site: Path) -> dict[str, float]:
-    """Megabytes of HTML, gzipped, of each chapter."""
+def weight(file: Path) -> int:
+    """Bytes of a file on the wire."""
+    data = file.read_bytes()
+    return len(data) if file.suffix in COMPRESSED else len(gzip.compress(data, 9))
+
+
+def html(site: Path) -> dict[str, int]:
+    """Bytes of HTML of each chapter, and of all."""
     chapters = [name for name in DOCNAMES if name.removeprefix("book/")[:2].isdigit()]
-    files = ((site / f"{name}.html").read_bytes() for name in chapters)
+    sizes = {name: weight(site / f"{name}.html") for name in chapters}
+    return {"all chapters": sum(sizes.values()), **sizes}
+
+
+def loads(site: Path) -> dict[str, int]:
+    """Bytes of everything that HEAVIEST asks for, by kind, and of all."""
+    asked, kinds = {}, Counter()
+    with serve(site) as server, sync_playwright() as playwright:
+        browser = launch(playwright)
+        page = browser.new_page()
+        page.on("request", lambda request: asked.update({request.url: request.resource_type}))
+        page.goto(f"{server.url}{HEAVIEST}.html")
+        page.evaluate("window.MathJax?.startup?.promise?.then(() => null)")
+        page.wait_for_load_state("networkidle")
+        browser.close()
+    for url, kind in asked.items():
+        if url.startswith(server.url):
+            kinds[kind] += weight(site / unquote(urlsplit(url).path[1:]))
+    return {"all files": kinds.total(), **kinds}
+
+
+def side_by_side(sizes: dict[str, dict[str, int]]) -> dict[str, dict]:
+    """Bytes by name: old, new and their ratio."""
+    old, new = sizes["old"], sizes["new"]
+    table = {name: (old.get(name, 0), new.get(name, 0)) for name in {**old, **new}}
     return {
-        name: round(len(gzip.compress(file, 9)) / 1e6, 4)
-        for name, file in zip(chapters, files, strict=True)
+        name: {"old": a, "new": b, **({"ratio": round(b / a, 3)} if a else {})}
+        for name, (a, b) in table.items()
     }
 
 
@@ -143,15 +189,13 @@ def main() -> None:
             for site, path in sites.items()
         }
         found = measure(servers, folder)
-    html = {site: weights(path) for site, path in sites.items()}
     result = {
-        "page": PAGE,
+        "page of formulas": PAGE,
+        "heaviest page": HEAVIEST,
         "turns": ROUNDS,
         "seconds": {name: summary(times) for name, times in found.items()},
-        "HTML gzipped, megabytes": {
-            "all chapters": {site: round(sum(sizes.values()), 3) for site, sizes in html.items()},
-            **{name: {site: html[site][name] for site in html} for name in html["new"]},
-        },
+        "HTML, bytes": side_by_side({site: html(path) for site, path in sites.items()}),
+        f"{HEAVIEST} loads, bytes": side_by_side({s: loads(path) for s, path in sites.items()}),
     }
     write_result("site_load", result)
     print(json.dumps(result, indent=2))

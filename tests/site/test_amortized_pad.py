@@ -1,5 +1,6 @@
 """The amortized pad: normalization, encoder, bound and refinement against Python and autograd."""
 
+import itertools
 import re
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 import traitlets
 from torch import nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
-from widgets import evaluate, render, states, wait_until_drawn, words_of
+from widgets import evaluate, layers_of, render, states, wait_until_drawn, words_of
 
 from em2vae import VAE, load_digits
 from em2vae.bounds import log_marginal_2d
@@ -30,12 +31,11 @@ def state(site) -> dict:
     return state
 
 
-def fill(network: nn.Module, data: bytes) -> None:
+def fill(network: nn.Module, spec: dict, data: bytes) -> None:
     """The weights that travel with the figure, into a network of the same shape."""
-    numbers = torch.from_numpy(np.frombuffer(data, "<f2").astype(np.float64))
-    sizes = [parameter.numel() for parameter in network.parameters()]
-    for parameter, part in zip(network.parameters(), numbers.split(sizes), strict=True):
-        parameter.data = part.reshape(parameter.shape)
+    values = itertools.chain(*layers_of(spec, data))
+    for parameter, value in zip(network.parameters(), values, strict=True):
+        parameter.data = torch.from_numpy(value)
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,8 @@ def vae(state):
     ]
     hidden = tuple(layer["outputs"] for layer in state["_encoder"]["layers"][:-1])
     vae = VAE(2, hidden, activation=activation).double()
-    fill(vae.encoder, state["_encoder_weights"])
-    fill(vae.decoder, state["_decoder_weights"])
+    fill(vae.encoder, state["_encoder"], state["_encoder_weights"])
+    fill(vae.decoder, state["_decoder"], state["_decoder_weights"])
     return vae.requires_grad_(False)
 
 
@@ -292,8 +292,8 @@ def test_steps_agree_with_autograd_to_four_digits(digits, open_page, activation)
     x = (normalize(digits[0][4].reshape(28, 28)) > 0.5).double().reshape(1, 784)
     state = pad.get_state()
     model = VAE(2, (6, 5), activation=activation).double()
-    fill(model.encoder, bytes(state["_encoder_weights"]))
-    fill(model.decoder, bytes(state["_decoder_weights"]))
+    fill(model.encoder, state["_encoder"], bytes(state["_encoder_weights"]))
+    fill(model.decoder, state["_decoder"], bytes(state["_decoder_weights"]))
     model.requires_grad_(False)
     page.evaluate("model.set('digit', 1); model.set('digit', 0)")  # the encoder's own answer
     start = encoded(model, x)

@@ -115,15 +115,22 @@ def figures_on(page: Path) -> int:
     )
 
 
-def run_network(spec: dict, data: bytes, values: np.ndarray) -> np.ndarray:
-    """The network from its bytes, in NumPy."""
+def layers_of(spec: dict, data: bytes) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Weight (outputs, inputs) and bias of each layer, from the bytes that travel."""
+    layers = []
     for layer in spec["layers"]:
         n_in, n_out = layer["inputs"], layer["outputs"]
         high, low = np.frombuffer(data, np.uint8, 2 * n_in * n_out).reshape(2, n_out, n_in)
         halves = np.frombuffer(data, "<f2", 2 * n_out, 2 * n_in * n_out).astype(np.float64)
         steps, bias = halves.reshape(2, n_out)
-        weight = steps[:, None] * (256.0 * high + low - 0x8080)
+        layers.append((steps[:, None] * (256.0 * high + low - 0x8080), bias))
         data = data[2 * n_in * n_out + 4 * n_out :]
+    return layers
+
+
+def run_network(spec: dict, data: bytes, values: np.ndarray) -> np.ndarray:
+    """The network from its bytes, in NumPy."""
+    for layer, (weight, bias) in zip(spec["layers"], layers_of(spec, data), strict=True):
         values = weight @ values + bias
         if layer["activation"] == "relu":
             values = np.maximum(values, 0)
