@@ -7,7 +7,7 @@ from torch import nn
 from em2vae import VAE, fit, load_digits
 from em2vae.data import binarize
 from em2vae.interactive.amortized_pad import moved
-from em2vae.interactive.rounding import LARGEST, round_weights, run, unrounded
+from em2vae.interactive.rounding import LARGEST, round_weights, run, sort_units, unrounded
 
 ACTIVATIONS = [torch.relu, torch.relu, nn.Identity()]
 
@@ -86,6 +86,17 @@ def test_a_unit_that_shows_nothing_costs_little(z):
     (numbers, steps, _), _ = round_weights([first, last], activations, z[0], torch.sigmoid, 1e-3)
     assert steps[1] > 50 * steps[0]
     assert numbers[1].abs().max() < numbers[0].abs().max() / 20
+
+
+def test_sorted_units_are_the_same_network(decoder, z):
+    rounded = round_weights(decoder, ACTIVATIONS, z[0], torch.sigmoid, 1e-2)
+    in_order = sort_units(rounded)
+    same, shown = (pixels(unrounded(layers), z[1]) for layers in (rounded, in_order))
+    assert torch.allclose(same, shown, atol=1e-6)
+    for numbers, *_ in in_order[:-1]:
+        sizes = numbers.abs().mean(1)
+        assert torch.equal(sizes, sizes.sort().values)
+    assert not torch.equal(in_order[0][1], rounded[0][1])
 
 
 def test_the_pad_learns_from_moved_images():

@@ -36,6 +36,11 @@ ICON_RULES = re.compile(r'(?:\.fa-[\w-]+:before,?)+\{content:"[^"]*"\}')
 ANGLE_DOWN = 0xF107  # in another style of the theme
 ICON_FONTS = [("Free", 900, "fa-solid-900"), ("Brands", 400, "fa-brands-400")]
 FONT_RULES = re.compile(r"@font-face\{[^}]*/fontawesome/[^}]*\}")
+# The theme's first line leaves the colours open where nobody has chosen them, and its script, which
+# comes last, restyles the whole page.
+THEME_OPEN = 'localStorage.getItem("theme") || "auto"'
+THEME_KNOWN = """localStorage.getItem("theme") ||
+      (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")"""
 PICTURE = re.compile(r'data:image/png;base64,\n([^"]+)')  # as Matplotlib writes it
 
 
@@ -66,14 +71,16 @@ def copy_host(root: Path, target: Path) -> None:
 
 
 def lighten_page(page: str, shared: list[str], searches: bool = False) -> str:
-    """The page with its figures packed and its icons drawn, without scripts that it does not use.
+    """The page with its figures packed, its icons drawn and its colours known from the start.
+
+    Scripts that it does not use are gone.
 
     Args:
         page: HTML.
         shared: as from shared_texts.
         searches: it is the page that searches.
     """
-    page = ICON_SCRIPT.sub("", page)
+    page = ICON_SCRIPT.sub("", page).replace(THEME_OPEN, THEME_KNOWN)
     if not searches:
         page = SEARCH_SCRIPTS.sub("", page)
     page = ICON.sub(draw_icon, page)

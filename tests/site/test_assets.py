@@ -112,6 +112,19 @@ def test_the_style_is_cut_once():
     assert len(cut) < 0.9 * len(css) and assets.cut_icons(cut) == cut
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_colours_are_known_from_the_start(browser, site_url, scheme):
+    """A change of them restyles the page, and a dark room sees a white flash."""
+    context = browser.new_context(color_scheme=scheme)
+    context.add_init_script("""self.themes = new Set();
+        new MutationObserver(() => themes.add(document.documentElement.dataset.theme))
+            .observe(document, { subtree: true, attributeFilter: ["data-theme"] });""")
+    page = context.new_page()
+    page.goto(f"{site_url}book/glossary.html")
+    assert page.evaluate("[...themes]") == [scheme]
+    context.close()
+
+
 @pytest.mark.parametrize("color", [(9, 9, 9, 255), (255, 0, 9, 255), (0, 0, 0, 40)])
 def test_a_picture_keeps_its_pixels(color):
     picture = Image.linear_gradient("L").convert("RGBA")

@@ -71,7 +71,7 @@ def _overlaps(start: float, step: float, n_points: int) -> Tensor:
 
 
 class AmortizedPad(InteractiveFigure):
-    """A pad to draw on, the encoder's answer on the latent map, and steps that refine it.
+    """A pad to draw on, the encoder's answer on the latent map, and forty steps that refine it.
 
     Args:
         vae: a model of 28x28 images with latent_dim = 2; its weights travel with the figure.

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from em2vae.checks import check_data
 from em2vae.figures import DIGIT_COLORS, LINE_COLORS
-from em2vae.interactive.rounding import Activation, round_weights
+from em2vae.interactive.rounding import Activation, round_weights, sort_units
 
 HERE = Path(__file__).parent
 SIDE = 28  # of an image, in pixels
@@ -247,14 +247,12 @@ def pack_network(
     for value in itertools.chain(*values):
         pack_half(value)  # refuses what is not finite, or too large
     activations = [FUNCTIONS[layer["activation"]] for layer in layers]
+    rounded = round_weights(values, activations, examples.cpu(), shown, tolerance)
     weights = b""
-    for numbers, steps, bias in round_weights(
-        values, activations, examples.cpu(), shown, tolerance
-    ):
+    for numbers, steps, bias in sort_units(rounded):
         whole = (numbers + 0x8080).int().numpy()
-        weights += (whole >> 8).astype(np.uint8).tobytes() + (whole & 255).astype(
-            np.uint8
-        ).tobytes()
+        for byte in (whole >> 8, whole & 255):
+            weights += byte.astype(np.uint8).tobytes()
         weights += pack_half(steps) + pack_half(bias)
     return {"layers": layers, "crc32": zlib.crc32(weights)}, weights
 
