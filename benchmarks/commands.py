@@ -21,7 +21,7 @@ import time
 import uuid
 from pathlib import Path
 
-from results import write_result
+from results import FOLDER, write_result
 
 ROOT = Path(__file__).parents[1]
 MARK = "EM2VAE_MEASURED"  # the environment variable that processes of one command have in common
@@ -121,6 +121,13 @@ def commit(checkout: Path) -> str:
     ).stdout.strip()
 
 
+def earlier(commits: dict[str, str]) -> dict:
+    """What is already measured of the same two commits."""
+    path = FOLDER / "commands.json"
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {k: found[k] for k in COMMANDS if found.get("commits") == commits and k in found}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("before", type=Path, help="a checkout of the version to compare with")
@@ -130,10 +137,11 @@ def main() -> None:
     checkouts = {"before": arguments.before.resolve(), "now": ROOT}
     for checkout in checkouts.values():
         subprocess.run(["make", ".venv/stamp"], cwd=checkout, check=True)
+    commits = {name: commit(folder) for name, folder in checkouts.items()}
     result = {
         "what": "seconds and peak memory (MB, PSS each second) of the two commands, in turn",
-        "commits": {name: commit(checkout) for name, checkout in checkouts.items()},
-    }
+        "commits": commits,
+    } | earlier(commits)
     for name in [arguments.only] if arguments.only else COMMANDS:
         target, cold = COMMANDS[name]
         runs = {"before": [], "now": []}
