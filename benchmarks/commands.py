@@ -121,11 +121,11 @@ def commit(checkout: Path) -> str:
     ).stdout.strip()
 
 
-def earlier(commits: dict[str, str]) -> dict:
-    """What is already measured of the same two commits."""
+def earlier() -> dict:
+    """What is already measured, each with its own commits."""
     path = FOLDER / "commands.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return {k: found[k] for k in COMMANDS if found.get("commits") == commits and k in found}
+    return {name: found[name] for name in COMMANDS if name in found}
 
 
 def main() -> None:
@@ -140,8 +140,7 @@ def main() -> None:
     commits = {name: commit(folder) for name, folder in checkouts.items()}
     result = {
         "what": "seconds and peak memory (MB, PSS each second) of the two commands, in turn",
-        "commits": commits,
-    } | earlier(commits)
+    } | earlier()
     for name in [arguments.only] if arguments.only else COMMANDS:
         target, cold = COMMANDS[name]
         runs = {"before": [], "now": []}
@@ -153,7 +152,8 @@ def main() -> None:
                 with sentence or contextlib.nullcontext():
                     runs[version].append(measure(checkout, target))
                 print(name, version, runs[version][-1], flush=True)
-        result[name] = {"runs": runs, "now to before": compare(runs["before"], runs["now"])}
+        ratios = compare(runs["before"], runs["now"])
+        result[name] = {"commits": commits, "runs": runs, "now to before": ratios}
         write_result("commands", result)  # what is measured so far is kept
     print(json.dumps(result, indent=2))
 
