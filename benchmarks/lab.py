@@ -1,0 +1,239 @@
+"""The lab beside `fit`: seconds of an epoch, the bound after training, and what its page claims.
+
+    python benchmarks/lab.py                    all of it, half an hour on two cores
+    python benchmarks/lab.py --only epochs      or bounds, or claims
+
+Training runs in headless browsers, as the page's worker would, from the page's own files.
+"""
+
+import argparse
+import contextlib
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from playwright.sync_api import sync_playwright
+from results import FOLDER, write_result
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT / "tests/site"), str(ROOT / "book/_ext")]
+from browsers import find_browser  # noqa: E402
+from engines import Firefox, WebKit  # noqa: E402
+from server import serve  # noqa: E402
+
+from em2vae import VAE, fit, load_digits  # noqa: E402
+from em2vae.interactive.figure import HERE  # noqa: E402
+from em2vae.interactive.vae_lab import DEFAULTS, pack_bytes  # noqa: E402
+
+TURNS, EPOCHS_A_TURN = 5, 4
+SEEDS, EPOCHS = 5, 15
+CLAIM_SEEDS = 10
+# Reports and judgements after each epoch; `changes` are settings from an epoch on.
+TRAIN = """async (settings, epochs, changes) => {
+    const training = lab.createTraining(await lab.newKernel(), lab.data, settings);
+    const records = [];
+    let seconds = 0;
+    for (let epoch = 1; epoch <= epochs; epoch++) {
+        if (changes && changes[epoch]) training.change(changes[epoch]);
+        const start = performance.now();
+        let terms;
+        do terms = training.advance(); while (!terms.epoch);
+        seconds += (performance.now() - start) / 1000;
+        const judged = training.judge();
+        records.push({ ...terms.epoch, judged: { ...judged, klPerDim: [...judged.klPerDim] } });
+    }
+    return { seconds: seconds / epochs, records };
+}"""
+PAGE = """<!doctype html><title>lab</title><script type="module">
+const read = async (name) => new Uint8Array(await (await fetch(name)).arrayBuffer());
+const lab = { ...(await import("./module.js")) };
+const set = async (name) => ({ pixels: await read(`${name}.pixels`), labels: await read(`${name}.labels`) });
+lab.data = { train: await set("train"), test: await set("test") };
+const wasm = await read("kernel.wasm");
+lab.newKernel = () => lab.wasmKernel(wasm);
+window.lab = lab;
+</script>"""
+
+
+def write_files(folder: Path) -> Path:
+    """A page that holds the lab's arithmetic and its digits."""
+    names = ("shared", "vae_lab_math", "vae_lab_worker")
+    code = "\n".join((HERE / f"{name}.js").read_text(encoding="utf-8") for name in names)
+    (folder / "module.js").write_text(code, encoding="utf-8")
+    (folder / "kernel.wasm").write_bytes((HERE / "vae_lab.wasm").read_bytes())
+    (folder / "index.html").write_text(PAGE, encoding="utf-8")
+    for split in ("train", "test"):
+        x, labels = load_digits(split)
+        (folder / f"{split}.pixels").write_bytes(pack_bytes(x))
+        (folder / f"{split}.labels").write_bytes(labels.byte().numpy().tobytes())
+    return folder
+
+
+class Chromium:
+    """As Firefox and WebKit in engines.py."""
+
+    def __init__(self, path: str, folder: Path, server) -> None:
+        self.playwright = sync_playwright().start()
+        self.browser = self.playwright.chromium.launch(executable_path=path, args=["--disable-gpu"])
+        self.page = self.browser.new_page()
+        self.page.set_default_timeout(600_000)
+
+    def open(self, url: str) -> None:
+        self.page.goto(url)
+
+    def run(self, script: str, *values):
+        return self.page.evaluate(f"(values) => ({script})(...values)", list(values))
+
+    def close(self) -> None:
+        self.browser.close()
+        self.playwright.stop()
+
+
+@contextlib.contextmanager
+def opened(kind, server, folder: Path):
+    name = kind.__name__.lower()
+    path = find_browser(name)
+    profile = Path(tempfile.mkdtemp(dir=folder))
+    engine = kind(path, profile, server)
+    try:
+        engine.open(f"{server.url}index.html")
+        deadline = time.monotonic() + 30
+        while not engine.run("() => Boolean(window.lab)"):
+            assert time.monotonic() < deadline, name
+            time.sleep(0.1)
+        yield lambda settings, epochs, changes=None: engine.run(
+            TRAIN, DEFAULTS | settings, epochs, changes
+        )
+    finally:
+        engine.close()
+
+
+def with_fit(epochs: int, seed: int = 0):
+    """The same model and settings in Python: seconds an epoch, and the held-out bound."""
+    x = load_digits("train")[0]
+    vae = VAE(2, (64, 64), seed=seed)
+    seconds = fit(vae, x, epochs=epochs, batch_size=100, seed=seed).seconds
+    generator = torch.Generator().manual_seed(seed)
+    held_out = torch.bernoulli(load_digits("test")[0], generator=generator)
+    with torch.no_grad():
+        bound = vae.elbo(held_out, n_samples=10, generator=generator).elbo.mean().item()
+    return statistics.mean(seconds[1:]) if epochs > 1 else seconds[0], bound
+
+
+def measure_epochs(server, folder: Path) -> dict:
+    """Seconds of an epoch, each engine in turn with `fit` on all threads."""
+    found = {}
+    for kind in (Chromium, Firefox, WebKit):
+        times = {"fit": [], "lab": []}
+        with opened(kind, server, folder) as train:
+            train({}, 1)
+            for _ in range(TURNS):
+                times["fit"].append(with_fit(EPOCHS_A_TURN)[0])
+                times["lab"].append(train({}, EPOCHS_A_TURN)["seconds"])
+        medians = {name: round(statistics.median(values), 3) for name, values in times.items()}
+        ratios = [lab / fit for lab, fit in zip(times["lab"], times["fit"], strict=True)]
+        found[kind.__name__] = {
+            **medians,
+            "ratio": round(statistics.median(ratios), 2),
+            "from": round(min(ratios), 2),
+            "to": round(max(ratios), 2),
+        }
+        print(kind.__name__, found[kind.__name__], flush=True)
+    return found
+
+
+def measure_bounds(server, folder: Path) -> dict:
+    """Held-out bounds after the default training, by seed."""
+    found = {"epochs": EPOCHS, "lab": [], "fit": []}
+    with opened(Chromium, server, folder) as train:
+        for seed in range(SEEDS):
+            judged = train({"seed": seed}, EPOCHS)["records"][-1]["judged"]
+            found["lab"].append(round(judged["elbo"], 2))
+            found["fit"].append(round(with_fit(EPOCHS, seed)[1], 2))
+    means = {name: statistics.mean(found[name]) for name in ("lab", "fit")}
+    found["lab minus fit"] = round(means["lab"] - means["fit"], 2)
+    print(found, flush=True)
+    return found
+
+
+def active(record: dict) -> int:
+    """Latent dimensions that cost more than a tenth of a nat."""
+    return sum(kl > 0.1 for kl in record["judged"]["klPerDim"])
+
+
+def flattered(record: dict) -> float:
+    """By how many nats the program's report in training exceeds the right held-out bound."""
+    return record["elbo"] - record["judged"]["elbo"]
+
+
+def bound(record: dict) -> float:
+    return record["judged"]["elbo"]
+
+
+WIDE = {"latent": 8}
+BETA = {"latent": 10, "beta": 4}
+REPAIRED = {11: DEFAULTS | {"latent": 10}}  # from epoch 11 on, beta is 1
+# Claim: settings of run A, of run B or None, epochs, changes, the effect from the runs' records, and
+# what it must exceed.
+CLAIMS = {
+    "beta 4 closes dimensions": (BETA, {"latent": 10}, 10, None, lambda a, b: active(b[-1]) - active(a[-1]), 0),
+    "beta 1 opens some again": (BETA, None, 20, REPAIRED, lambda a, _: active(a[19]) - active(a[9]), 0),
+    "broadcast: divergence": (WIDE | {"bug": "broadcast"}, None, 10, None, lambda a, _: 1 - a[-1]["judged"]["kl"], 0),
+    "averaged: flatters": (WIDE | {"bug": "kl-mean"}, WIDE, 10, None, lambda a, b: flattered(a[-1]) - flattered(b[-1]), 5),
+    "averaged: divergence": (WIDE | {"bug": "kl-mean"}, WIDE, 10, None, lambda a, b: a[-1]["judged"]["kl"] - b[-1]["judged"]["kl"], 5),
+    "squared: flatters": (WIDE | {"bug": "variance"}, WIDE, 10, None, lambda a, b: flattered(a[-1]) - flattered(b[-1]), 0),
+    "relu: loses": (WIDE | {"bug": "relu"}, WIDE, 10, None, lambda a, b: bound(b[-1]) - bound(a[-1]), 5),
+    "tanh: loses": (WIDE | {"bug": "tanh"}, WIDE, 10, None, lambda a, b: bound(b[-1]) - bound(a[-1]), 100),
+    "step: loses": (WIDE | {"bug": "step"}, WIDE, 10, None, lambda a, b: bound(b[-1]) - bound(a[-1]), 100),
+    "few images: overfit": ({"images": 100, "hidden": 256}, None, 100, None, lambda a, _: max(map(bound, a)) - bound(a[-1]), 1),
+}  # fmt: skip
+
+
+def measure_claims(server, folder: Path) -> dict:
+    """For how many of ten seeds each claim of the page held, and the range of its effect."""
+    found = {}
+    with opened(Chromium, server, folder) as train:
+        known = {}
+
+        def records(settings, epochs, changes):
+            key = json.dumps([settings, epochs, changes])
+            if key not in known:
+                known[key] = train(settings, epochs, changes)["records"]
+            return known[key]
+
+        for name, (a, b, epochs, changes, effect, least) in CLAIMS.items():
+            effects = []
+            for seed in range(CLAIM_SEEDS):
+                more = {n: {**s, "seed": seed} for n, s in (changes or {}).items()} or None
+                first = records(a | {"seed": seed}, epochs, more)
+                second = b and records(b | {"seed": seed}, epochs, None)
+                effects.append(round(effect(first, second), 2))
+            held = sum(value > least for value in effects)
+            found[name] = {"held": held, "seeds": CLAIM_SEEDS, "range": [min(effects), max(effects)]}
+            print(name, found[name], flush=True)
+    return found
+
+
+MEASURES = {"epochs": measure_epochs, "bounds": measure_bounds, "claims": measure_claims}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", choices=MEASURES, help="measure this alone; the rest is kept")
+    only = parser.parse_args().only
+    path = FOLDER / "lab.json"
+    result = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with serve(write_files(folder)) as server:
+            for key in [only] if only else MEASURES:
+                result[key] = MEASURES[key](server, folder)
+                write_result("lab", {k: v for k, v in result.items() if k != "environment"})
+
+
+if __name__ == "__main__":
+    main()
