@@ -46,7 +46,7 @@ const PRESETS = [
   ["autoencoder", "A plain autoencoder beside a VAE", { objective: "autoencoder" }, {}, "No noise, no divergence. Reconstructions against samples: which model knows what a digit is?"],
   ["few", "Too few images", { images: 100, hidden: 256 }, null, "A hundred images. Watch the dashed and the solid curve part: where would you have stopped?"],
   ["iwae", "Importance-weighted", { latent: 8, objective: "iwae", draws: 5 }, { latent: 8 }, "Five draws inside the logarithm, beside the ELBO. Their bounds are not the same quantity: the samples are."],
-  ["lost", "A learning rate too large", { learningRate: 0.1 }, null, "Adam at 0.1. The bound may be lost; the lab then says what to change."],
+  ["lost", "A learning rate too large", { optimizer: "sgd", learningRate: 0.1 }, null, "Plain SGD at 0.1, for a sum over 784 pixels. The bound is soon lost, and the lab says what to change."],
   ...Object.keys(BUGS).filter((bug) => bug !== "none").map((bug) => [
     bug, bug === "pixels" ? "Break it: likelihood averaged over pixels" : `Break it, exhibit ${BUGS[bug][0]}`,
     { latent: 8, ...needs(bug), bug }, { latent: 8, ...needs(bug) }, `A with the bug, B without. Look for: ${BUGS[bug][1]}.`,
@@ -201,14 +201,15 @@ function createRun({ name, model, settings, source, onchange, onweights }) {
   const worker = new Worker(source);
   const state = { settings, view: null, records: [], lost: null, kernel: null, failed: null, views: 0 };
   const send = (type, more = {}) => worker.postMessage({ type, ...more });
-  const picture = (text) => h("div", { class: "em2vae-picture" }, h("span", {}, text));
+  const picture = (text, kind) => h("div", { class: `em2vae-picture em2vae-${kind}` }, h("span", {}, text));
   const map = latentMap({ colors: model.get("_colors"), limit: 3 });
-  const title = h("p", { class: "em2vae-run" });
+  const color = model.get("_palette")["AB".indexOf(name)]; // of its curves
+  const title = h("p", { class: "em2vae-title", style: `border-color: ${color}` });
   const parts = {
-    reconstructions: [picture("Held-out digits, and below them their reconstructions"), 10],
-    samples: [picture("Samples: draws of the prior, decoded"), 10],
-    manifold: [picture("Codes from −2.4 to 2.4, decoded"), 12],
-    own: [picture("Your digit, reconstructed"), 1],
+    reconstructions: [picture("Held-out digits, and below them their reconstructions", "rows"), 10],
+    samples: [picture("Samples: draws of the prior, decoded", "rows"), 10],
+    manifold: [picture("Codes from −2.4 to 2.4, decoded", "manifold"), 12],
+    own: [picture("Your digit, reconstructed", "own"), 1],
   };
   const canvases = Object.fromEntries(Object.entries(parts).map(([key, [box]]) => {
     const canvas = digitCanvas(`${box.textContent}, run ${name}`);
@@ -288,7 +289,7 @@ function createRun({ name, model, settings, source, onchange, onweights }) {
     canvases.own.setAttribute("aria-label", `Your digit as reconstructed ${when}`);
     send("shown");
   }
-  const element = h("section", { class: "em2vae-side" }, title, map.canvas,
+  const element = h("div", { class: "em2vae-run" }, title, map.canvas,
     ...["reconstructions", "samples", "manifold", "own"].map((key) => parts[key][0]));
   return { name, state, send, element, draw, describe, close: () => worker.terminate() };
 }
@@ -298,12 +299,13 @@ function createRun({ name, model, settings, source, onchange, onweights }) {
 const finite = (value) => (Number.isFinite(value) ? signed(value, 1) : "unknown");
 
 /* A curve of each run: what the program reports, dashed, and the held-out images. */
-function curves(palette, yLabel, key, minor) {
-  const figure = plot({ palette, x: [0, 10], y: [0, 1], xLabel: "epochs", yLabel, aspect: minor ? 1.5 : 1.9, minor });
+function curves(palette, yLabel, key) {
+  const figure = plot({ palette, x: [0, 10], y: [0, 1], xLabel: "epochs", yLabel, aspect: 1.6 });
   function draw(runs) {
     const all = runs.flatMap(({ state }) => state.records);
     const last = Math.max(10, ...all.map(({ epochs }) => epochs));
-    const settled = all.filter(({ epochs }) => epochs >= Math.min(1, last)); // the start lies far below
+    const recorded = Math.max(0, ...all.map(({ epochs }) => epochs));
+    const settled = all.filter(({ epochs }) => epochs >= Math.min(3, recorded / 3)); // the start lies far below
     const values = (settled.length ? settled : all)
       .flatMap(({ train, test }) => [train?.[key], test[key]]).filter(Number.isFinite);
     const [low, high] = values.length ? [Math.min(...values), Math.max(...values)] : [0, 1];
@@ -324,7 +326,7 @@ function curves(palette, yLabel, key, minor) {
 }
 
 function bars(palette) {
-  const figure = plot({ palette, x: [0.4, 2.6], y: [0, 1], xLabel: "latent dimension", yLabel: "divergence of each, nats", aspect: 1.5, minor: true, xFormat: (v) => (Number.isInteger(v) ? String(v) : "") });
+  const figure = plot({ palette, x: [0.4, 2.6], y: [0, 1], xLabel: "latent dimension", yLabel: "divergence of each, nats", aspect: 1.6, xFormat: (v) => (Number.isInteger(v) ? String(v) : "") });
   function draw(runs) {
     const found = runs.map(({ state }) => state.records.at(-1)?.test.klPerDim ?? []);
     const texts = found.map((kl, n) => `run ${runs[n].name} ${[...kl].map((value) => value.toFixed(1)).join(" ")}`);
@@ -390,7 +392,7 @@ export default interactive(({ model, root, redraw }) => {
     });
     edited = Math.min(edited, runs.length - 1);
     columns.replaceChildren(...runs.map(({ element }) => element));
-    columns.classList.toggle("em2vae-columns", runs.length > 1);
+    columns.classList.toggle("em2vae-two", runs.length > 1);
     sendDigit();
     publish(writes);
   }
@@ -518,12 +520,12 @@ export default interactive(({ model, root, redraw }) => {
   // Draw
   const palette = model.get("_palette");
   const plots = [
-    curves(palette, "bound, nats", "elbo", false),
-    curves(palette, "log-likelihood, nats", "logLikelihood", true),
-    curves(palette, "divergence, nats", "kl", true),
+    curves(palette, "bound, nats", "elbo"),
+    curves(palette, "log-likelihood, nats", "logLikelihood"),
+    curves(palette, "divergence, nats", "kl"),
     bars(palette),
   ];
-  const columns = h("div", { class: "em2vae-body" });
+  const columns = h("div", { class: "em2vae-runs" });
   const said = sentence();
 
   function draw() {
@@ -582,7 +584,7 @@ export default interactive(({ model, root, redraw }) => {
       said.element,
       h("div", { class: "em2vae-lab" },
         columns,
-        h("div", { class: "em2vae-side" },
+        h("div", { class: "em2vae-curves" },
           ...plots.map(({ canvas }) => canvas),
           h("div", { class: "em2vae-beside" },
             h("div", { class: "em2vae-picture" }, pad),

@@ -24,7 +24,7 @@ from em2vae.vae import VAE
 FORMAT = "em2vae lab 1"
 BUGS = ["none", "kl-mean", "variance", "upside-down", "sigmoid", "tanh", "relu", "step"]
 BUGS += ["broadcast", "pixels"]  # chapter 15 and, the last, chapter 13
-# What each setting may be, and what it is at first: one of the options, or a number from min to max.
+# What each setting is at first, and what it may be: an option, or a number from min to max.
 SETTINGS = {
     "latent": {"value": 2, "min": 1, "max": 20, "step": 1},
     "layers": {"value": 2, "options": [1, 2, 3]},
@@ -39,8 +39,8 @@ SETTINGS = {
     "freeBits": {"value": 0, "min": 0, "max": 2, "step": 0.1},
     "optimizer": {"value": "adam", "options": ["adam", "sgd"]},
     "learningRate": {
-        "value": 0.001,
-        "options": [1e-6, 1e-5, 1e-4, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1],
+        "value": 0.003,
+        "options": [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1],
     },
     "batch": {"value": 100, "options": [10, 20, 50, 100, 200]},
     "images": {"value": 4000, "options": [50, 100, 500, 1000, 2000, 4000]},
@@ -129,7 +129,9 @@ class VaeLab(InteractiveFigure):
 
 def worker_source() -> str:
     """The arithmetic and the training, as one classic script."""
-    texts = [(HERE / f"vae_lab_{part}.js").read_text(encoding="utf-8") for part in ("math", "worker")]
+    texts = [
+        (HERE / f"vae_lab_{part}.js").read_text(encoding="utf-8") for part in ("math", "worker")
+    ]
     return "\n".join(texts).replace("\nexport ", "\n")
 
 
@@ -165,7 +167,7 @@ def load(path: str | os.PathLike) -> VAE:
 
 
 def build(settings: dict, weights: np.ndarray) -> VAE:
-    """A VAE of these settings with these weights: each layer's (outputs, inputs), then its biases."""
+    """A VAE with these weights: of each layer (outputs, inputs), then its biases."""
     if settings["bug"] in ("tanh", "relu") or settings["bug"].startswith("riddle"):
         raise ValueError(f"bug {settings['bug']!r} may be part of the model, which no VAE computes")
     names = {name: kind for kind, name in ACTIVATIONS.items()}

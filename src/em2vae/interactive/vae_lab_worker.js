@@ -215,8 +215,8 @@ function manifold() {
 const firstOfEach = (labels) =>
   Array.from({ length: 10 }, (_, digit) => labels.indexOf(digit)).filter((n) => n >= 0);
 
-function cause({ learningRate, optimizer, likelihood }) {
-  if (optimizer === "sgd" && learningRate > 3e-5)
+function cause({ optimizer, likelihood }) {
+  if (optimizer === "sgd")
     return "plain SGD at this learning rate, for a bound that is a sum over 784 pixels; take a smaller rate, or Adam";
   if (likelihood === "learned")
     return "a learned variance that ran towards zero; fix the variance or take a smaller learning rate";
