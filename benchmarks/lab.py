@@ -1,25 +1,30 @@
 """The lab beside `fit`: seconds of an epoch, the bound after training, and what its page claims.
 
     python benchmarks/lab.py                    all of it, half an hour on two cores
-    python benchmarks/lab.py --only epochs      or bounds, or claims
+    python benchmarks/lab.py --only epochs      or bounds, claims, page
 
-Training runs in headless browsers, as the page's worker would, from the page's own files.
+Training runs in headless browsers, as the page's worker would, from the page's own files; "page"
+watches the built page (Linux: memory is read from /proc).
 """
 
 import argparse
 import contextlib
 import json
+import os
 import statistics
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from commands import MARK, processes
 from playwright.sync_api import sync_playwright
 from results import FOLDER, write_result
+from site_load import weight
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests/site"), str(ROOT / "book/_ext")]
@@ -33,6 +38,7 @@ from em2vae.interactive.vae_lab import DEFAULTS, pack_bytes  # noqa: E402
 
 TURNS, EPOCHS_A_TURN = 5, 4
 SEEDS, EPOCHS = 5, 15
+MINUTES = 10
 CLAIM_SEEDS = 10
 # Reports and judgements after each epoch; `changes` are settings from an epoch on.
 TRAIN = """async (settings, epochs, changes) => {
@@ -221,7 +227,11 @@ CLAIMS = {
         lambda a, b: bound(b[-1]) - bound(a[-1]), 100, WIDE | {"bug": "step"}, WIDE
     ),
     "few images: overfit": Claim(
-        lambda a, b: max(map(bound, a)) - bound(a[-1]), 1, {"images": 100, "hidden": 256}, None, 100
+        lambda a, b: max(map(bound, a)) - bound(a[-1]),
+        5,
+        {"latent": 10, "hidden": 256, "batch": 10, "images": 100},
+        None,
+        100,
     ),
 }
 
@@ -258,21 +268,93 @@ def measure_claims(server, folder: Path) -> dict:
     return found
 
 
-MEASURES = {"epochs": measure_epochs, "bounds": measure_bounds, "claims": measure_claims}
+# Seconds in which a page that trains is watched: frames a second, and the longest task in seconds.
+WATCH = """async (seconds) => {
+    let [frames, longest] = [0, 0];
+    new PerformanceObserver((list) => {
+        for (const { duration } of list.getEntries()) longest = Math.max(longest, duration);
+    }).observe({ type: "longtask" });
+    const start = performance.now();
+    while (performance.now() - start < 1000 * seconds) {
+        await new Promise(requestAnimationFrame);
+        frames++;
+    }
+    return { "frames a second": frames / seconds, "longest task, s": longest / 1000 };
+}"""
+
+
+def renderers(mark: str) -> float:
+    """MB that the pages of the browser with this mark hold, their workers among them."""
+    total = 0
+    for process in processes(mark):
+        command = Path(f"/proc/{process}/cmdline").read_text()
+        if "--type=renderer" in command:
+            rollup = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+            total += next(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
+    return total / 1024
+
+
+def measure_page(server, folder: Path) -> dict:
+    """The built page: its weight and first paint, and what it holds while it trains for long."""
+    site, mark = ROOT / "_build/html", uuid.uuid4().hex
+    found = {"HTML, gzipped, MB": round(weight(site / "book/lab.html") / 1e6, 3)}
+    with serve(site) as server, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=find_browser("chromium", playwright.chromium.executable_path),
+            args=["--disable-gpu"],
+            env=os.environ | {MARK: mark},
+        )
+        paints = []
+        for _ in range(TURNS):
+            page = browser.new_page()
+            page.goto(f"{server.url}book/lab.html", wait_until="commit")
+            page.wait_for_selector("figure.em2vae[data-state=ready]")
+            paints.append(page.evaluate("performance.now() / 1000"))
+            page.close()
+        found["first figure, s"] = round(statistics.median(paints), 2)
+        page = browser.new_page()
+        page.goto(f"{server.url}book/lab.html")
+        page.wait_for_selector("figure.em2vae[data-state=ready]")
+        page.get_by_role("button", name="Train", exact=True).click()
+        page.wait_for_timeout(2000)
+        found |= {name: round(value, 3) for name, value in page.evaluate(WATCH, 20).items()}
+        found["MB after minutes"] = {}
+        for minute in range(1, MINUTES + 1):
+            page.wait_for_timeout(60_000)
+            found["MB after minutes"][minute] = round(renderers(mark))
+        browser.close()
+    print(found, flush=True)
+    return found
+
+
+MEASURES = {
+    "epochs": measure_epochs,
+    "bounds": measure_bounds,
+    "claims": measure_claims,
+    "page": measure_page,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", choices=MEASURES, help="measure this alone; the rest is kept")
     only = parser.parse_args().only
-    path = FOLDER / "lab.json"
-    result = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with serve(write_files(folder)) as server:
             for key in [only] if only else MEASURES:
-                result[key] = MEASURES[key](server, folder)
-                write_result("lab", {k: v for k, v in result.items() if k != "environment"})
+                found = MEASURES[key](server, folder)
+                if key == "page":  # the page shows the others: it would be built anew
+                    write_result("lab_page", found)
+                else:
+                    write_result("lab", earlier() | {key: found})
+
+
+def earlier() -> dict:
+    """What is already measured."""
+    path = FOLDER / "lab.json"
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {name: found[name] for name in MEASURES if name in found}
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ const PRESETS = [
   ["beta", "Heavy β beside β = 1", { latent: 8, beta: 8 }, { latent: 8 }, "The same seed with β = 8 and 1. Compare reconstructions, samples and the bars."],
   ["free", "Free nats", { latent: 10, beta: 4, freeBits: 0.5 }, { latent: 10, beta: 4 }, "Half a nat a dimension for free, beside none: what do the dimensions do with it?"],
   ["autoencoder", "A plain autoencoder beside a VAE", { objective: "autoencoder" }, {}, "No noise, no divergence. Reconstructions against samples: which model knows what a digit is?"],
-  ["few", "Too few images", { images: 100, hidden: 256 }, null, "A hundred images. Watch the dashed and the solid curve part: where would you have stopped?"],
+  ["few", "Too few images", { latent: 10, hidden: 256, batch: 10, images: 100 }, null, "A hundred images. Watch the dashed and the solid curve part: where would you have stopped?"],
   ["iwae", "Importance-weighted", { latent: 8, objective: "iwae", draws: 5 }, { latent: 8 }, "Five draws inside the logarithm, beside the ELBO. Their bounds are not the same quantity: the samples are."],
   ["lost", "A learning rate too large", { optimizer: "sgd", learningRate: 0.1 }, null, "Plain SGD at 0.1, for a sum over 784 pixels. The bound is soon lost, and the lab says what to change."],
   ...Object.keys(BUGS).filter((bug) => bug !== "none").map((bug) => [
