@@ -300,6 +300,77 @@ function draggable(canvas, pick, handles) {
   canvas.addEventListener("pointercancel", () => ([waiting, held] = [null, false])); // the page scrolls
 }
 
+// Drawings on a pad -------------------------------------------------------------------------
+
+export const SIDE = 112; // of the pad, 4 x 4 points for each pixel
+const PEN = 4.6; // radius in points
+
+/* Which share of pixel i each point covers, where pixel i spans start + step * [i, i + 1]. */
+function overlaps(start, step) {
+  return Array.from({ length: 28 }, (_, i) => {
+    const low = start + step * i;
+    return Float64Array.from({ length: SIDE }, (_, p) => Math.max(0, Math.min(low + step, p + 1) - Math.max(low, p)) / step);
+  });
+}
+
+/* Grey values (784) of the ink (SIDE * SIDE): each pixel is the mean of the area that it covers. */
+function average(ink, fromRows, fromColumns) {
+  const pixels = new Float64Array(784);
+  const line = new Float64Array(SIDE);
+  for (let r = 0; r < 28; r++) {
+    line.fill(0);
+    for (let p = 0; p < SIDE; p++)
+      if (fromRows[r][p]) for (let c = 0; c < SIDE; c++) line[c] += fromRows[r][p] * ink[p * SIDE + c];
+    for (let c = 0; c < 28; c++) {
+      let sum = 0;
+      for (let p = 0; p < SIDE; p++) sum += fromColumns[c][p] * line[p];
+      pixels[28 * r + c] = sum;
+    }
+  }
+  return pixels;
+}
+
+function extentAndCentre(line) {
+  const [first, last] = [line.findIndex((v) => v > 0), line.findLastIndex((v) => v > 0)];
+  let [sum, moment] = [0, 0];
+  line.forEach((v, p) => ((sum += v), (moment += v * (p + 0.5))));
+  return { extent: last - first + 1, centre: moment / sum };
+}
+
+/* The box around the ink to 20 pixels, the centre of mass to the middle of 28 x 28. */
+export function normalize(ink) {
+  const [rows, columns] = [new Float64Array(SIDE), new Float64Array(SIDE)];
+  for (let i = 0; i < SIDE * SIDE; i++) {
+    rows[Math.floor(i / SIDE)] += ink[i];
+    columns[i % SIDE] += ink[i];
+  }
+  const [down, across] = [extentAndCentre(rows), extentAndCentre(columns)];
+  const step = Math.max(down.extent, across.extent) / 20;
+  return average(ink, overlaps(down.centre - 14 * step, step), overlaps(across.centre - 14 * step, step));
+}
+
+export const asDrawn = (ink) => average(ink, overlaps(0, SIDE / 28), overlaps(0, SIDE / 28));
+
+/* A round pen's path from one point to another. */
+export function stroke(ink, from, to) {
+  const [dx, dy] = [to[0] - from[0], to[1] - from[1]];
+  const square = dx * dx + dy * dy || 1;
+  const reach = [0, 1].map((k) => [
+    Math.max(0, Math.floor(Math.min(from[k], to[k]) - PEN - 1)),
+    Math.min(SIDE, Math.ceil(Math.max(from[k], to[k]) + PEN + 1)),
+  ]);
+  for (let row = reach[1][0]; row < reach[1][1]; row++)
+    for (let column = reach[0][0]; column < reach[0][1]; column++) {
+      const x = column + 0.5 - from[0];
+      const y = row + 0.5 - from[1];
+      const t = Math.max(0, Math.min(1, (x * dx + y * dy) / square));
+      const cover = PEN + 0.5 - Math.hypot(x - t * dx, y - t * dy);
+      if (cover > 0) ink[row * SIDE + column] = Math.max(ink[row * SIDE + column], Math.min(1, cover));
+    }
+}
+
+// Maps and plots ---------------------------------------------------------------------------
+
 /* A square map of codes, each drawn as its digit (at the edge if it lies beyond), with a ring at
    the current point (null: none) and ellipses {mean, sigma, dashed} at two standard deviations. The
    frame ends at `limit`; data may bring a limit of its own. */
@@ -626,8 +697,9 @@ function keepHeights(root) {
   }
 }
 
-/* setup({model, root, redraw}) returns {buttons, content, caption, draw, traits}: what to show, how
-   to paint it into the elements, and the traits whose change paints it again. */
+/* setup({model, root, redraw}) returns {buttons, content, caption, draw, traits, close}: what to show,
+   how to paint it into the elements (false: there is nothing to show yet), the traits whose change
+   paints it again, and what ends with it. */
 export function interactive(setup) {
   function render({ model, el }) {
     const root = h("figure", {
@@ -646,9 +718,9 @@ export function interactive(setup) {
       pending ||= requestAnimationFrame(() => {
         pending = 0;
         try {
-          parts.draw();
+          const drawn = parts.draw();
           keepHeights(root);
-          root.dataset.state = "ready";
+          if (drawn !== false) root.dataset.state = "ready";
         } catch (error) {
           fail(error);
         }
@@ -687,6 +759,7 @@ export function interactive(setup) {
       window.removeEventListener("resize", refit);
       stopPrinting();
       for (const trait of parts.traits) model.off(`change:${trait}`, redraw);
+      parts.close?.();
     };
   }
   return { render };
