@@ -80,9 +80,16 @@ class Firefox:
 
     def __init__(self, path: str, folder: Path, server: Server):
         self.host, self.events, self.count = "", [], 0
-        # As in a person's profile, and not in a test's, pages of file:// do not share storage.
-        preference = 'user_pref("security.fileuri.strict_origin_policy", true);\n'
-        (folder / "user.js").write_text(preference)
+        preferences = {
+            # As in a person's profile, and not in a test's, pages of file:// do not share storage.
+            "security.fileuri.strict_origin_policy": True,
+            # A file that a page saves goes there, and no panel takes the focus.
+            "browser.download.folderList": 2,
+            "browser.download.dir": str(folder),
+            "browser.download.alwaysOpenPanel": False,
+        }
+        lines = [f'user_pref("{name}", {json.dumps(v)});\n' for name, v in preferences.items()]
+        (folder / "user.js").write_text("".join(lines))
         options = ["--headless", "--no-remote", "--remote-debugging-port=0"]
         with (folder / "log.txt").open("w") as log:
             self.process = subprocess.Popen(

@@ -635,6 +635,21 @@ def test_a_damaged_address_says_so_and_gives_the_defaults(visit, address, words)
     wait_for_words(page, "The address is damaged", words, "Run A after 0 epochs")
 
 
+def test_links_of_the_book_open_the_lab_with_settings_that_it_knows(site):
+    pages = [page.read_text("utf-8") for page in site.glob("book/*.html")]
+    links = {link for page in pages for link in re.findall(r'href="lab.html#lab:([^"]*)"', page)}
+    assert len(links) >= 5
+    for part in [part for link in links for part in link.split(";")]:
+        pairs = dict(pair.split("=") for pair in part.split(",") if pair)
+        kinds = {name: type(DEFAULTS[name]) for name in pairs}
+        check_settings(
+            {
+                name: kinds[name](float(v)) if kinds[name] is not str else v
+                for name, v in pairs.items()
+            }
+        )
+
+
 def test_each_preset_opens(visit):
     page = visit("")
     picker = page.get_by_label("Try", exact=True)

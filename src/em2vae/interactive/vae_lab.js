@@ -1,6 +1,6 @@
 import {
   SIDE, button, bytesOf, checkbox, counted, crc32, digitCanvas, h, interactive, latentMap, normalize,
-  plot, seededRandom, select, sentence, signed, slider, stroke, subscript,
+  plot, plural, seededRandom, select, sentence, signed, slider, stroke, subscript,
 } from "./shared.js";
 
 const CAPTION =
@@ -87,7 +87,7 @@ const START = "#lab:";
 /* Settings that differ from the defaults, and behind a semicolon those of run B. */
 function toAddress(runs, defaults) {
   const text = (settings) =>
-    Object.keys(settings).filter((name) => settings[name] !== defaults[name])
+    Object.keys(defaults).filter((name) => settings[name] !== defaults[name])
       .map((name) => `${name}=${settings[name]}`).join(",");
   return START + runs.map(text).join(";");
 }
@@ -348,7 +348,8 @@ function bars(palette) {
 export default interactive(({ model, root, redraw }) => {
   // State
   const rules = model.get("_rules");
-  const defaults = Object.fromEntries(Object.entries(rules).map(([name, { value }]) => [name, value]));
+  const names = Object.values(GROUPS).flat(); // in the order of the panel, also in words and addresses
+  const defaults = Object.fromEntries(names.map((name) => [name, rules[name].value]));
   const inBook = document.documentElement.dataset.content_root !== undefined;
   const source = URL.createObjectURL(
     new Blob([`${seededRandom}\n${model.get("_worker")}`], { type: "text/javascript" }),
@@ -369,6 +370,8 @@ export default interactive(({ model, root, redraw }) => {
     model.save_changes();
     if (!saving) return;
     saving = false;
+    notice = `Run A is saved as vae.lab, as it is after ${plural(epochs, "epoch")}.`;
+    redraw();
     const header = { format: "em2vae lab 1", settings: runs[0].state.settings, epochs, crc32: crc32(bytes) };
     const file = new Blob([`${JSON.stringify(header)}\n`, bytes]);
     const link = h("a", { href: URL.createObjectURL(file), download: "vae.lab" });

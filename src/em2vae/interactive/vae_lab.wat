@@ -1,6 +1,7 @@
 ;; C += A B for matrices of 32-bit numbers, row by row in memory: A (n, k), B (k, m), C (n, m), at
 ;; the addresses $a, $b, $c. n is a multiple of 4 and m of 8. Four rows and eight columns of C stay
 ;; in registers while k runs; each number of C is the sum of its products in the order of k.
+;; vae_lab.wasm is this text, assembled: wasmtime.wat2wasm(text), from the pip package wasmtime.
 (module
   (import "lab" "memory" (memory 1))
   (func (export "multiply")
