@@ -219,6 +219,12 @@ CLAIMS = {
     "squared: flatters": Claim(
         lambda a, b: flattered(a[-1]) - flattered(b[-1]), 0, WIDE | {"bug": "variance"}, WIDE
     ),
+    "averaged: flatters early": Claim(
+        lambda a, b: flattered(a[4]), 0, WIDE | {"bug": "kl-mean"}, epochs=5
+    ),
+    "squared: divergence": Claim(
+        lambda a, b: a[-1]["judged"]["kl"] - a[-1]["kl"], 1, WIDE | {"bug": "variance"}
+    ),
     "relu: loses": Claim(lambda a, b: bound(b[-1]) - bound(a[-1]), 5, WIDE | {"bug": "relu"}, WIDE),
     "tanh: loses": Claim(
         lambda a, b: bound(b[-1]) - bound(a[-1]), 100, WIDE | {"bug": "tanh"}, WIDE

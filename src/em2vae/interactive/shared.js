@@ -714,12 +714,20 @@ export function interactive(setup) {
     };
     let parts;
     let pending = 0;
+    let fitted = 0; // the height that did not fit the screen any better
+    const refit = () => {
+      if (!isFull(root)) return;
+      fitToScreen(root);
+      fitted = root.scrollHeight;
+    };
     const redraw = () => {
       pending ||= requestAnimationFrame(() => {
         pending = 0;
         try {
           const drawn = parts.draw();
           keepHeights(root);
+          if (!isFull(root)) fitted = 0;
+          else if (root.scrollHeight > Math.max(root.clientHeight, fitted)) refit(); // it has grown
           if (drawn !== false) root.dataset.state = "ready";
         } catch (error) {
           fail(error);
@@ -742,8 +750,7 @@ export function interactive(setup) {
     forced.addEventListener("change", redraw);
     const size = new ResizeObserver(redraw);
     size.observe(root);
-    const refit = () => isFull(root) && fitToScreen(root); // some browsers size the window late
-    window.addEventListener("resize", refit);
+    window.addEventListener("resize", refit); // some browsers size the window late
     for (const trait of parts.traits) model.on(`change:${trait}`, redraw);
     try {
       parts.draw(); // at once, while the page's own scripts keep the first frame waiting

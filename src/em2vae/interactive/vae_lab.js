@@ -4,8 +4,8 @@ import {
 } from "./shared.js";
 
 const CAPTION =
-  "A variational autoencoder, trained in this page. Solid curves: the right bound, its log-likelihood and its " +
-  "divergence on 1,000 held-out digits. Dashed: what the program itself reports in training. Map: the codes of 500 held-out digits; where there are more than two latent dimensions, along the two that cost most. A digit that you draw travels along.";
+  "A variational autoencoder, trained in this page. Each small digit on the map is the code of an image, by its label. Solid curves: the right bound, its log-likelihood and its " +
+  "divergence on 1,000 held-out digits. Dashed: what the program itself reports in training, averaged over each epoch. The map shows 500 held-out digits; where there are more than two latent dimensions, along the two with the largest divergence. A digit that you draw travels along.";
 const NAMES = {
   latent: "Latent dimensions", layers: "Hidden layers", hidden: "Units in each", activation: "Activation",
   likelihood: "Likelihood", sigma: "σ of a pixel", objective: "Objective", draws: "Draws per image",
@@ -33,6 +33,7 @@ const BUGS = {
   pixels: ["likelihood averaged over pixels (chapter 13)", "the divergence goes to zero: it weighs 784 times too much"],
 };
 const RIDDLES = ["relu", "kl-mean", "step", "broadcast", "variance", "tanh"];
+const NAMED = 4; // settings that a run's sentence names
 const GROUPS = {
   Model: ["latent", "layers", "hidden", "activation", "likelihood", "sigma"],
   Objective: ["objective", "draws", "beta", "warmup", "freeBits", "bug"],
@@ -143,11 +144,7 @@ function settingsPanel(rules, onchange) {
     checkbox({
       label: String(digit),
       checked: true,
-      onchange() {
-        const chosen = boxes.flatMap(({ input }, n) => (input.checked ? [n] : []));
-        if (chosen.length) onchange("digits", chosen.join(""));
-        else boxes[digit].input.checked = true; // one must stay
-      },
+      onchange: () => onchange("digits", boxes.flatMap(({ input }, n) => (input.checked ? [n] : [])).join("")),
     }),
   );
   controls.digits = {
@@ -244,21 +241,22 @@ function createRun({ name, model, settings, source, onchange, onweights }) {
     settings: forWorker(settings),
   });
 
-  /* In words; the settings that differ from the defaults first. */
-  function describe(defaults) {
+  /* In words, after the record of that number; settings that differ from the defaults first. */
+  function describe(defaults, last) {
     const { settings, view, records, lost, failed, kernel } = state;
     const own = Object.keys(defaults).filter((key) => settings[key] !== defaults[key]);
-    const changed = own.map((key) => `${(NAMES[key] ?? key).toLowerCase()}: ${inWords(key, settings[key])}`);
+    const changed = own.slice(0, NAMED).map((key) => `${(NAMES[key] ?? key).toLowerCase()}: ${inWords(key, settings[key])}`);
+    if (own.length > NAMED) changed.push(`and ${own.length - NAMED} more`);
     const prefix = `Run ${name}${own.length ? ` (${changed.join("; ")})` : ""}`;
     if (failed) return `${prefix} could not start: ${failed}.`;
-    if (!view || !records.length) return `${prefix} is getting ready.`;
-    const { elbo, logLikelihood, kl } = records.at(-1).test;
+    if (!view || last < 0) return `${prefix} is getting ready.`;
+    const { epochs, test: { elbo, logLikelihood, kl } } = records[last];
     const slow = kernel === "JavaScript" ? " This browser has no WebAssembly: training is slower." : "";
     const bound = elbo === null ? "no bound" : `bound ${signed(elbo, 1)}`;
     const measured = `${bound}, log-likelihood ${signed(logLikelihood, 1)}, divergence ${signed(kl, 1)} nats`;
     const stopped = lost ? ` It stopped: its bound was lost. The likely cause: ${lost}. The weights before that are on show.` : "";
     const step = view.batch ? ` The last mini-batch: ${signed(view.batch.elbo, 1)}.` : "";
-    return `${prefix} after ${counted(view.epochs)} epochs, on held-out digits: ${measured}.${step}${stopped}${slow}`;
+    return `${prefix} after ${counted(epochs)} epochs, on held-out digits: ${measured}.${step}${stopped}${slow}`;
   }
 
   function draw() {
@@ -380,7 +378,15 @@ export default interactive(({ model, root, redraw }) => {
   }
 
   const newRun = (name, settings) =>
-    createRun({ name, model, settings, source, onchange: redraw, onweights });
+    createRun({ name, model, settings, source, onchange: keepStep, onweights });
+
+  /* Neither of two runs goes more than an epoch ahead. */
+  function keepStep() {
+    const going = runs.filter(({ state }) => !state.lost && !state.failed);
+    const epochs = Math.min(...going.map(({ state }) => state.records.at(-1)?.epochs ?? 0)) + 1;
+    for (const { send } of going) send("limit", { epochs: going.length > 1 ? epochs : null });
+    redraw();
+  }
 
   /* As many runs as there are settings, with these settings. */
   function use(all, writes = true) {
@@ -389,10 +395,11 @@ export default interactive(({ model, root, redraw }) => {
       const run = runs[n] ?? newRun("AB"[n], settings);
       if (run.state.settings !== settings) run.send("settings", { settings: forWorker(settings) });
       run.state.settings = settings;
-      if (run.state.view) run.send("reset");
+      if (run.state.view) startAnew(run);
       run.send("run", { on: training });
       return run;
     });
+    keepStep();
     edited = Math.min(edited, runs.length - 1);
     columns.replaceChildren(...runs.map(({ element }) => element));
     columns.classList.toggle("em2vae-two", runs.length > 1);
@@ -400,7 +407,17 @@ export default interactive(({ model, root, redraw }) => {
     publish(writes);
   }
 
+  function startAnew({ state, send }) {
+    state.records = [];
+    send("reset");
+  }
+
   function publish(writes = true) {
+    const known = PRESETS.find(([, , first, second]) => {
+      const all = [first, second].filter(Boolean).map((own) => ({ ...defaults, ...own }));
+      return toAddress(all, defaults) === address();
+    });
+    presetPicker.input.value = known ? known[0] : "own";
     model.set("settings", runs[0].state.settings);
     model.save_changes();
     panel.update(runs[edited].state.settings);
@@ -422,10 +439,17 @@ export default interactive(({ model, root, redraw }) => {
   // Controls
   const panel = settingsPanel(rules, (name, value) => {
     const { state, send } = runs[edited];
+    if (value === "") {
+      notice = "One digit must stay.";
+      panel.update(state.settings);
+      return redraw();
+    }
     state.settings = settle({ ...state.settings, [name]: value }, name);
     send("settings", { settings: forWorker(state.settings) });
+    if (name === "bug") runs.forEach(startAnew); // what it does is seen from the start
     if (training) send("run", { on: true });
     notice = "";
+    keepStep();
     publish();
   });
   const trainButton = button("Train", () => run(!training));
@@ -434,12 +458,12 @@ export default interactive(({ model, root, redraw }) => {
     for (const { send } of runs) send("step");
   });
   const resetButton = button("Start anew", () => {
-    for (const { send } of runs) send("reset");
-    redraw();
+    runs.forEach(startAnew);
+    keepStep();
   });
   const compareButton = button("Compare with a run B", () => {
     const first = runs[0].state.settings;
-    use(runs.length > 1 ? [first] : [first, { ...first }]);
+    use(runs.length > 1 ? [first] : [first, { ...first, bug: "none" }]);
   });
   const saveButton = button("Save the weights", () => {
     saving = true;
@@ -457,9 +481,10 @@ export default interactive(({ model, root, redraw }) => {
   });
   const presetPicker = select({
     label: "Try",
-    options: PRESETS.map(([key, text]) => [key, text]),
+    options: [["own", "settings of your own"], ...PRESETS.map(([key, text]) => [key, text])],
     value: "start",
     onchange(key) {
+      if (key === "own") return;
       const [, , first, second, text] = PRESETS.find(([name]) => name === key);
       notice = text;
       use([first, second].filter(Boolean).map((own) => ({ ...defaults, ...own })));
@@ -523,7 +548,7 @@ export default interactive(({ model, root, redraw }) => {
   // Draw
   const palette = model.get("_palette");
   const plots = [
-    curves(palette, "bound, nats", "elbo"),
+    curves(palette, "bound, nats (dashed: reported)", "elbo"),
     curves(palette, "log-likelihood, nats", "logLikelihood"),
     curves(palette, "divergence, nats", "kl"),
     bars(palette),
@@ -546,7 +571,8 @@ export default interactive(({ model, root, redraw }) => {
     editedPicker.element.hidden = runs.length < 2;
     editedPicker.input.value = String(edited);
     linkButton.hidden = !inBook;
-    said.say([notice, ...runs.map((each) => each.describe(defaults))].filter(Boolean).join(" "));
+    const common = Math.min(...runs.map(({ state }) => (state.failed ? Infinity : state.records.length))) - 1;
+    said.say([notice, ...runs.map((each) => each.describe(defaults, common))].filter(Boolean).join(" "));
     return runs.every(({ state }) => state.view || state.failed);
   }
 
@@ -563,6 +589,7 @@ export default interactive(({ model, root, redraw }) => {
       notice = `The address is damaged: ${error.message}. The lab opens with its defaults.`;
     }
     if (!asked) return false;
+    training = false;
     use(asked);
     requestAnimationFrame(() => root.scrollIntoView());
     return true;

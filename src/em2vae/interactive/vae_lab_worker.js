@@ -231,6 +231,7 @@ const SLICE_MS = 25;
 function serve(port) {
   let training = null;
   let [running, drawn, waiting] = [false, null, false];
+  let limit = Infinity; // epochs, beyond which another run must catch up
   let judged = null; // the last record of the held-out images
   let [shownAt, busy, seen] = [0, 0, 0]; // when; milliseconds and images since then
   const loop = new MessageChannel();
@@ -272,14 +273,15 @@ function serve(port) {
     }
   }
 
+  const active = () => running && training.epochs < limit;
   function turn() {
-    if (running && !turning) loop.port2.postMessage(null);
-    turning = running;
+    if (active() && !turning) loop.port2.postMessage(null);
+    turning = active();
   }
   function work() {
     turning = false;
     const end = performance.now() + SLICE_MS;
-    while (running && performance.now() < end) advance();
+    while (active() && performance.now() < end) advance();
     if (running && !waiting && performance.now() - shownAt > VIEW_MS) show();
     turn();
   }
@@ -318,6 +320,10 @@ function serve(port) {
       restart();
     },
     run: ({ on }) => run(on),
+    limit({ epochs }) {
+      limit = epochs ?? Infinity;
+      turn();
+    },
     step() {
       const terms = advance();
       if (terms) show({ elbo: terms.elbo, logLikelihood: terms.logLikelihood, kl: terms.kl });
