@@ -4,8 +4,9 @@ import {
 } from "./shared.js";
 
 const CAPTION =
-  "A variational autoencoder, trained in this page. Each small digit on the map is the code of an image, by its label. Solid curves: the right bound, its log-likelihood and its " +
-  "divergence on 1,000 held-out digits. Dashed: what the program itself reports in training, averaged over each epoch. The map shows 500 held-out digits; where there are more than two latent dimensions, along the two with the largest divergence. A digit that you draw travels along.";
+  "A variational autoencoder, trained in this page. Solid curves: 1,000 held-out digits, measured by the right bound. " +
+  "Dashed: what the program itself reports, averaged over each epoch. The map shows the codes of 500 held-out digits, " +
+  "each drawn as its label (in more than two dimensions, along the two with the largest divergence), and the code of yours.";
 const NAMES = {
   latent: "Latent dimensions", layers: "Hidden layers", hidden: "Units in each", activation: "Activation",
   likelihood: "Likelihood", sigma: "σ of a pixel", objective: "Objective", draws: "Draws per image",
