@@ -27,7 +27,7 @@ const BUGS = {
   variance: ["6: noise times σ²", "hardly any; the report is a little better than the right bound"],
   "upside-down": ["7: importance weights upside down", "the report lies below the right bound, the further the more draws"],
   sigmoid: ["8: sigmoid, then logarithm", "none, until a pixel is very wrong"],
-  tanh: ["9: tanh and a clamp", "a bound hundreds of nats too low"],
+  tanh: ["9: tanh and a clamp", "a bound more than a hundred nats too low, though every mini-batch counts a step"],
   relu: ["10: a ReLU on log σ²", "blurred pictures and a low bound; no σ below 1"],
   step: ["11: the step outside the loop", "the curves hardly move"],
   broadcast: ["12: everybody with everybody", "all reconstructions are the same blot; the divergence goes to zero"],
