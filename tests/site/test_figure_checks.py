@@ -25,6 +25,7 @@ from em2vae.interactive.loss_scaling import LossScaling
 from em2vae.interactive.mean_field import MeanField
 from em2vae.interactive.monte_carlo_integral import MonteCarloIntegral
 from em2vae.interactive.training_scrubber import TrainingScrubber
+from em2vae.interactive.vae_lab import VaeLab
 from em2vae.ppca import ProbabilisticPCA
 from em2vae.vae import mlp
 
@@ -76,16 +77,17 @@ BUILD = {
     "jensen": lambda data: Jensen(),
     "kl-explorer": lambda data: KLExplorer(),
     "mean-field": lambda data: MeanField(),
+    "vae-lab": lambda data: VaeLab(data.x, data.labels, data.x, data.labels),
 }
-WITH_IMAGES = list(BUILD)[:7]
+WITH_IMAGES = [*list(BUILD)[:7], "vae-lab"]
 WITH_VAE = WITH_IMAGES[:6]
-WITH_LABELS = WITH_IMAGES[:4]
+WITH_LABELS = [*WITH_IMAGES[:4], "vae-lab"]
 FLAT = [name for name in WITH_VAE if name not in ("latent-explorer", "loss-scaling")]
 
 
 def test_every_figure_is_tested_here():
-    modules = {path.stem.replace("_", "-") for path in HERE.glob("*.js")}
-    assert modules - {"shared", "host"} == set(BUILD)
+    modules = {path.stem for path in HERE.glob("*.js")} & {path.stem for path in HERE.glob("*.py")}
+    assert {name.replace("_", "-") for name in modules} == set(BUILD)
 
 
 def spoiled_images(x):
