@@ -177,11 +177,14 @@ function backwardThrough(model, network, input, n, gradInput = null) {
 const LOG_2PI = Math.log(2 * Math.PI);
 const TINY = 1e-7; // of the clamp of exhibit 9
 
-/* The logarithm of all pixels' 1 + exp(-|l|), each between 1 and 2, is taken at once. */
+/* The logarithm of all pixels' 1 + exp(-|l|), each between 1 and 2, is taken at once. (A pair taken apart,
+   `[a, b] = [x, y]`, would leave an array behind for each pixel.) */
 function bernoulli({ x, at, l, out, slopes, D }) {
-  let [sum, product] = [0, 1];
+  let sum = 0;
+  let product = 1;
   for (let d = 0; d < D; d++) {
-    const [pixel, logit] = [x[at + d], l[out + d]];
+    const pixel = x[at + d];
+    const logit = l[out + d];
     const e = Math.exp(-Math.abs(logit));
     sum += pixel * logit - (logit > 0 ? logit : 0);
     product *= 1 + e;

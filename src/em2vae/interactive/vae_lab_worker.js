@@ -18,6 +18,7 @@ export function createTraining(kernel, data, first) {
   let model, random, train, test, order, good;
   let [epochs, position] = [0, 0];
   let sums = null; // of this epoch's terms
+  let gathered = new Float32Array(0);
   let waiting = null; // exhibit 11: the gradient that waits for the end of the epoch
 
   function pick({ pixels, labels }, count) {
@@ -40,8 +41,11 @@ export function createTraining(kernel, data, first) {
     }
   }
 
+  /* Images in a row, until the next are gathered. */
   function gather(images, indices, { uniform }) {
-    const x = new Float32Array(784 * indices.length);
+    const size = 784 * indices.length;
+    if (gathered.length < size) gathered = new Float32Array(size);
+    const x = gathered.subarray(0, size);
     indices.forEach((n, i) => fill(x, 784 * i, images.of(n), binary() ? uniform : null));
     return x;
   }
@@ -288,9 +292,10 @@ function serve(port) {
   loop.port1.onmessage = work;
 
   function run(on) {
+    const paused = running && !on;
     running = on;
-    if (on) turn();
-    else show();
+    turn();
+    if (paused) show();
   }
 
   function restart() {
@@ -329,8 +334,9 @@ function serve(port) {
       if (terms) show({ elbo: terms.elbo, logLikelihood: terms.logLikelihood, kl: terms.kl });
     },
     digit({ pixels }) {
+      const changed = pixels || drawn;
       drawn = pixels;
-      if (!running) show();
+      if (changed && !running) show();
     },
     shown: () => (waiting = false),
     weights: () => port.postMessage({ type: "weights", epochs: training.epochs, weights: training.weights() }),
