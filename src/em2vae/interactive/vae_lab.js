@@ -34,6 +34,7 @@ const BUGS = {
   pixels: ["likelihood averaged over pixels (chapter 13)", "the divergence goes to zero: it weighs 784 times too much"],
 };
 const RIDDLES = ["relu", "kl-mean", "step", "broadcast", "variance", "tanh"];
+const RECORDS = 1000; // of a run, kept at most: a curve has no more pixels
 const NAMED = 4; // settings that a run's sentence names
 const GROUPS = {
   Model: ["latent", "layers", "hidden", "activation", "likelihood", "sigma"],
@@ -195,6 +196,9 @@ function frameOf(xs, ys) {
   return FRAMES.find((limit) => limit >= far[Math.floor(0.95 * far.length)]) ?? FRAMES.at(-1);
 }
 
+/* Every other record, and the last. */
+const thinned = (records) => records.filter((_, n) => n % 2 === 0 || n === records.length - 1);
+
 function createRun({ name, model, settings, source, onchange, onweights }) {
   const worker = new Worker(source);
   const state = { settings, view: null, records: [], lost: null, kernel: null, failed: null, views: 0 };
@@ -222,6 +226,7 @@ function createRun({ name, model, settings, source, onchange, onweights }) {
     } else if (type === "record") {
       if (!data.train) [state.records, state.lost] = [[], null];
       state.records.push(data);
+      if (state.records.length > RECORDS) state.records = thinned(state.records);
     } else if (type === "lost") state.lost = data.message;
     else if (type === "kernel") state.kernel = data.name;
     else return onweights(data);
@@ -242,16 +247,17 @@ function createRun({ name, model, settings, source, onchange, onweights }) {
     settings: forWorker(settings),
   });
 
-  /* In words, after the record of that number; settings that differ from the defaults first. */
-  function describe(defaults, last) {
+  /* In words, after as many epochs at most; settings that differ from the defaults first. */
+  function describe(defaults, most) {
     const { settings, view, records, lost, failed, kernel } = state;
+    const record = records.findLast(({ epochs }) => epochs <= most);
     const own = Object.keys(defaults).filter((key) => settings[key] !== defaults[key]);
     const changed = own.slice(0, NAMED).map((key) => `${(NAMES[key] ?? key).toLowerCase()}: ${inWords(key, settings[key])}`);
     if (own.length > NAMED) changed.push(`and ${own.length - NAMED} more`);
     const prefix = `Run ${name}${own.length ? ` (${changed.join("; ")})` : ""}`;
     if (failed) return `${prefix} could not start: ${failed}.`;
-    if (!view || last < 0) return `${prefix} is getting ready.`;
-    const { epochs, test: { elbo, logLikelihood, kl } } = records[last];
+    if (!view || !record) return `${prefix} is getting ready.`;
+    const { epochs, test: { elbo, logLikelihood, kl } } = record;
     const slow = kernel === "JavaScript" ? " This browser has no WebAssembly: training is slower." : "";
     const bound = elbo === null ? "no bound" : `bound ${signed(elbo, 1)}`;
     const measured = `${bound}, log-likelihood ${signed(logLikelihood, 1)}, divergence ${signed(kl, 1)} nats`;
@@ -572,7 +578,8 @@ export default interactive(({ model, root, redraw }) => {
     editedPicker.element.hidden = runs.length < 2;
     editedPicker.input.value = String(edited);
     linkButton.hidden = !inBook;
-    const common = Math.min(...runs.map(({ state }) => (state.failed ? Infinity : state.records.length))) - 1;
+    const reached = ({ records, failed }) => (failed ? Infinity : (records.at(-1)?.epochs ?? -1));
+    const common = Math.min(...runs.map(({ state }) => reached(state)));
     said.say([notice, ...runs.map((each) => each.describe(defaults, common))].filter(Boolean).join(" "));
     return runs.every(({ state }) => state.view || state.failed);
   }

@@ -415,10 +415,9 @@ function importance(logWeights, B, S, bug) {
 
 // Optimizers: a step uphill ------------------------------------------------------------------------
 
-/* Adam with PyTorch's defaults, or plain gradient ascent; it learns log sigma^2 only if `learned`. */
-export function takeStep(model, { optimizer, learningRate, likelihood }) {
+/* Adam with PyTorch's defaults, or plain gradient ascent. */
+export function takeStep(model, { optimizer, learningRate }) {
   const { theta, grad, first, second } = model;
-  if (likelihood !== "learned") model.gradLogVariance.fill(0);
   model.steps++;
   if (optimizer === "sgd") {
     for (let i = 0; i < theta.length; i++) theta[i] += learningRate * grad[i];
