@@ -288,7 +288,7 @@ WATCH = """async (seconds) => {
     return { "frames a second": frames / seconds, "longest task, s": longest / 1000 };
 }"""
 
-# When the frame that first shows the trained model's pictures is on its way: `painted`, milliseconds.
+# `painted`: milliseconds until the frame that first shows the figure is on its way.
 FIRST_PAINT = """new MutationObserver((_, observer) => {
     if (!document.querySelector("figure.em2vae[data-state=ready]")) return;
     observer.disconnect();
