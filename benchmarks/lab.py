@@ -239,6 +239,14 @@ CLAIMS = {
         None,
         100,
     ),
+    "few images: turn": Claim(
+        lambda a, b: max(range(len(a)), key=lambda n: bound(a[n])) + 1,
+        10,
+        {"latent": 10, "hidden": 256, "batch": 10, "images": 100},
+        None,
+        100,
+    ),
+    "first epoch: excess": Claim(lambda a, b: a[0]["kl"] - a[0]["judged"]["kl"], 0, WIDE, epochs=1),
 }
 
 

@@ -527,6 +527,18 @@ def test_two_runs_do_not_disturb_each_other(lab):
     assert numbers[0] == alone[0] and numbers[0] != numbers[1]
 
 
+def test_ten_epochs_end_by_themselves_for_both_runs(lab):
+    press(lab, "Compare with a run B")
+    for end in (10, 20):
+        press(lab, "Ten epochs")
+        wait_for_words(lab, f"after {end} epochs")
+        lab.get_by_role("button", name="Train", exact=True).wait_for()
+        lab.get_by_text("paused").nth(1).wait_for()
+        assert position(lab)[0] == position(lab, 1)[0] == end
+    press(lab, "Train")
+    wait_for_position(lab, 0, 21)
+
+
 def test_settings_change_while_the_page_trains(lab):
     press(lab, "Train")
     wait_for_position(lab, 0, 1)
@@ -589,6 +601,18 @@ def test_a_digit_travels_along(lab):
     lab.mouse.move(box["x"] + 30, box["y"] + box["height"] - 20, steps=5)
     lab.mouse.up()
     lab.get_by_text("Your digit").wait_for()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_pad_stays_in_place_while_its_digit_is_shown(lab, width):
+    lab.set_viewport_size({"width": width, "height": 900})
+    press(lab, "Compare with a run B")
+    lab.locator(".em2vae-run").nth(1).wait_for()
+    pad = lab.locator(".em2vae-pad")
+    before = pad.bounding_box()
+    choose(lab, "On the pad", "3")
+    lab.get_by_text("Your digit").nth(1).wait_for()
+    assert pad.bounding_box() == before
 
 
 def test_a_long_training_is_drawn_with_as_few_points_as_it_has_pixels(open_page):

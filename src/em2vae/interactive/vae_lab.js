@@ -6,7 +6,7 @@ import {
 const CAPTION =
   "A variational autoencoder, trained in this page. Solid curves: 1,000 held-out digits, measured by the right bound. " +
   "Dashed: what the program itself reports, averaged over each epoch. The map shows the codes of 500 held-out digits, " +
-  "each drawn as its label (in more than two dimensions, along the two with the largest divergence), and the code of yours.";
+  "each drawn as its label (in more than two dimensions, along the two with the largest divergence), and the code of yours. Codes beyond its frame stand at the edge.";
 const NAMES = {
   latent: "Latent dimensions", layers: "Hidden layers", hidden: "Units in each", activation: "Activation",
   likelihood: "Likelihood", sigma: "σ of a pixel", objective: "Objective", draws: "Draws per image",
@@ -35,6 +35,7 @@ const BUGS = {
 };
 const RIDDLES = ["relu", "kl-mean", "step", "broadcast", "variance", "tanh"];
 const RECORDS = 1000; // of a run, kept at most: a curve has no more pixels
+const ACTIVE = 0.1; // nats of divergence, above which the sentence counts a dimension
 const NAMED = 4; // settings that a run's sentence names
 const GROUPS = {
   Model: ["latent", "layers", "hidden", "activation", "likelihood", "sigma"],
@@ -206,7 +207,8 @@ function createRun({ name, model, settings, source, onchange, onweights }) {
   const picture = (text, kind) => h("div", { class: `em2vae-picture em2vae-${kind}` }, h("span", {}, text));
   const map = latentMap({ colors: model.get("_colors"), limit: 3 });
   const color = model.get("_palette")["AB".indexOf(name)]; // of its curves
-  const title = h("p", { class: "em2vae-title", style: `border-color: ${color}` });
+  const [position, speed] = [h("span"), h("span", { class: "em2vae-speed" })];
+  const title = h("p", { class: "em2vae-title", style: `border-color: ${color}` }, position, " ", speed);
   const parts = {
     reconstructions: [picture("Held-out digits, and below them their reconstructions", "rows"), 10],
     samples: [picture("Samples: draws of the prior, decoded", "rows"), 10],
@@ -257,26 +259,30 @@ function createRun({ name, model, settings, source, onchange, onweights }) {
     const prefix = `Run ${name}${own.length ? ` (${changed.join("; ")})` : ""}`;
     if (failed) return `${prefix} could not start: ${failed}.`;
     if (!view || !record) return `${prefix} is getting ready.`;
-    const { epochs, test: { elbo, logLikelihood, kl } } = record;
+    const { epochs, test: { elbo, logLikelihood, kl, klPerDim } } = record;
     const slow = kernel === "JavaScript" ? " This browser has no WebAssembly: training is slower." : "";
     const bound = elbo === null ? "no bound" : `bound ${signed(elbo, 1)}`;
-    const measured = `${bound}, log-likelihood ${signed(logLikelihood, 1)}, divergence ${signed(kl, 1)} nats`;
+    const open = klPerDim.filter((each) => each > ACTIVE).length;
+    const where = klPerDim.length > 2 ? `, more than ${ACTIVE} in ${open} of ${klPerDim.length} dimensions` : "";
+    const measured = `${bound}, log-likelihood ${signed(logLikelihood, 1)}, divergence ${signed(kl, 1)} nats${where}`;
     const stopped = lost ? ` It stopped: its bound was lost. The likely cause: ${lost}. The weights before that are on show.` : "";
     const step = view.batch ? ` The last mini-batch: ${signed(view.batch.elbo, 1)}.` : "";
-    return `${prefix} after ${counted(epochs)} epochs, on held-out digits: ${measured}.${step}${stopped}${slow}`;
+    return `${prefix} after ${plural(epochs, "epoch")}, on held-out digits: ${measured}.${step}${stopped}${slow}`;
   }
 
-  function draw() {
+  const frame = () => (state.view ? frameOf(state.view.xs, state.view.ys) : 0);
+
+  function draw(limit) {
     const { view } = state;
     if (!view) return;
-    const limit = frameOf(view.xs, view.ys);
     const names = view.dims.map((k) => (k < state.settings.latent ? `z${subscript(k + 1)}` : ""));
     const own = view.own ? view.dims.map((k) => view.own.mu[k] ?? 0) : null;
     const sigma = view.own ? view.dims.map((k) => view.own.width[k] ?? 0) : null;
     map.draw({ key: `${state.views}`, limit, names, labels: view.labels, xs: view.xs, ys: view.ys },
       own, null, own && state.settings.objective !== "autoencoder" ? [{ mean: own, sigma }] : []);
-    const speed = view.speed ? `, ${counted(Math.round(view.speed / 100) * 100)} images a second` : "";
-    title.textContent = `${name}: epoch ${counted(view.epochs)}, step ${counted(view.steps)}${view.running ? speed : ""}`;
+    position.textContent = `${name}: epoch ${counted(view.epochs)}, step ${counted(view.steps)}`;
+    const rate = counted(Math.round(view.speed / 100) * 100);
+    speed.textContent = view.running && view.speed ? `${rate} images a second` : "paused";
     const both = new Uint8ClampedArray(20 * 784);
     both.set(view.originals);
     both.set(view.reconstructions, 10 * 784);
@@ -284,9 +290,9 @@ function createRun({ name, model, settings, source, onchange, onweights }) {
     drawTiles(canvases.samples, view.samples, 10);
     parts.manifold[0].hidden = !view.manifold.length;
     if (view.manifold.length) drawTiles(canvases.manifold, view.manifold, 12);
-    parts.own[0].hidden = !view.own;
+    parts.own[0].style.visibility = view.own ? "visible" : "hidden"; // its place is kept
     if (view.own) drawTiles(canvases.own, view.own.picture, 1);
-    const when = `of run ${name} after ${view.epochs} epochs`;
+    const when = `of run ${name} after ${plural(view.epochs, "epoch")}`;
     map.canvas.setAttribute("aria-label", `Codes of ${view.labels.length} held-out digits, map ${when}`);
     canvases.reconstructions.setAttribute("aria-label", `Held-out digits and their reconstructions ${when}`);
     canvases.samples.setAttribute("aria-label", `Ten samples ${when}`);
@@ -296,7 +302,7 @@ function createRun({ name, model, settings, source, onchange, onweights }) {
   }
   const element = h("div", { class: "em2vae-run" }, title, map.canvas,
     ...["reconstructions", "samples", "manifold", "own"].map((key) => parts[key][0]));
-  return { name, state, send, element, draw, describe, close: () => worker.terminate() };
+  return { name, state, send, element, frame, draw, describe, close: () => worker.terminate() };
 }
 
 // Curves ---------------------------------------------------------------------------------------
@@ -362,6 +368,7 @@ export default interactive(({ model, root, redraw }) => {
   let runs = [];
   let edited = 0; // the run whose settings the panel shows
   let training = false;
+  let until = Infinity; // epochs
   let notice = ""; // on the address, the last preset, a file
   let saving = false;
   let ink = new Float64Array(SIDE * SIDE);
@@ -387,11 +394,14 @@ export default interactive(({ model, root, redraw }) => {
   const newRun = (name, settings) =>
     createRun({ name, model, settings, source, onchange: keepStep, onweights });
 
-  /* Neither of two runs goes more than an epoch ahead. */
+  const going = () => runs.filter(({ state }) => !state.lost && !state.failed);
+  const behind = () => Math.min(...going().map(({ state }) => state.records.at(-1)?.epochs ?? 0));
+
+  /* Neither of two runs goes more than an epoch ahead, and none beyond `until`. */
   function keepStep() {
-    const going = runs.filter(({ state }) => !state.lost && !state.failed);
-    const epochs = Math.min(...going.map(({ state }) => state.records.at(-1)?.epochs ?? 0)) + 1;
-    for (const { send } of going) send("limit", { epochs: going.length > 1 ? epochs : null });
+    const next = going().length > 1 ? behind() + 1 : Infinity;
+    for (const { send } of going()) send("limit", { epochs: Math.min(next, until) });
+    if (training && behind() >= until) run(false);
     redraw();
   }
 
@@ -433,14 +443,14 @@ export default interactive(({ model, root, redraw }) => {
   }
   const address = () => toAddress(runs.map(({ state }) => state.settings), defaults);
 
-  function run(on) {
-    training = on;
+  function run(on, most = Infinity) {
+    [training, until] = [on, most];
     for (const { state, send } of runs) {
       if (on) state.lost = null;
       send("run", { on });
     }
+    keepStep();
     if (!on) runs[0].send("weights");
-    redraw();
   }
 
   // Controls
@@ -464,6 +474,7 @@ export default interactive(({ model, root, redraw }) => {
     run(false);
     for (const { send } of runs) send("step");
   });
+  const tenButton = button("Ten epochs", () => run(true, behind() + 10));
   const resetButton = button("Start anew", () => {
     runs.forEach(startAnew);
     keepStep();
@@ -481,6 +492,8 @@ export default interactive(({ model, root, redraw }) => {
     try {
       await navigator.clipboard.writeText(link);
       notice = "The link is copied: it opens the lab with these settings.";
+      linkButton.textContent = "Link copied";
+      setTimeout(() => (linkButton.textContent = "Copy a link"), 2000);
     } catch {
       notice = `The link to these settings: ${link}`;
     }
@@ -555,7 +568,7 @@ export default interactive(({ model, root, redraw }) => {
   // Draw
   const palette = model.get("_palette");
   const plots = [
-    curves(palette, "bound, nats (dashed: reported)", "elbo"),
+    curves(palette, "bound, nats", "elbo"),
     curves(palette, "log-likelihood, nats", "logLikelihood"),
     curves(palette, "divergence, nats", "kl"),
     bars(palette),
@@ -564,7 +577,8 @@ export default interactive(({ model, root, redraw }) => {
   const said = sentence();
 
   function draw() {
-    for (const each of runs) each.draw();
+    const limit = Math.max(...runs.map((each) => each.frame()));
+    for (const each of runs) each.draw(limit);
     for (const each of plots) each.draw(runs);
     const picture = new ImageData(SIDE, SIDE);
     for (let i = 0; i < SIDE * SIDE; i++) {
@@ -617,7 +631,7 @@ export default interactive(({ model, root, redraw }) => {
   if (!inBook || !open()) use([{ ...defaults, ...model.get("settings") }], false);
 
   return {
-    buttons: [trainButton, stepButton, resetButton, compareButton, presetPicker.element],
+    buttons: [trainButton, stepButton, tenButton, resetButton, compareButton, presetPicker.element],
     content: [
       said.element,
       h("div", { class: "em2vae-lab" },

@@ -326,7 +326,7 @@ function serve(port) {
     },
     run: ({ on }) => run(on),
     limit({ epochs }) {
-      limit = epochs ?? Infinity;
+      limit = epochs;
       turn();
     },
     step() {
