@@ -1,4 +1,4 @@
-"""The figure in a running notebook: JupyterLab in the browser, a kernel behind it."""
+"""Figures in a running notebook: JupyterLab in the browser, a kernel behind it."""
 
 import re
 import subprocess
@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-CELLS = [
+EXPLORER = [
     """
 import torch
 from em2vae import VAE, load_digits
@@ -27,14 +27,35 @@ explorer
     "explorer.z = [-2.0, 0.25]",
     "explorer.digit = 3\nprint('digit', explorer.digit)",
 ]
+TRAINING = [
+    """
+import torch
+from em2vae import load_digits
+from em2vae.interactive.vae_lab import VaeLab
+
+(x, labels), (x_test, labels_test) = load_digits("train"), load_digits("test")
+lab = VaeLab(x[:200], labels[:200], x_test[:200], labels_test[:200], images=100, batch=10)
+lab
+""",
+    "lab.settings = lab.settings | {'latent': 3}",
+    """
+bound = lab.vae.elbo(x_test[:200].bernoulli()).elbo.mean()
+print("latent dimensions", lab.vae.latent_dim, "bound", bound.item())
+""",
+]
+NOTEBOOKS = {"explorer": EXPLORER, "training": TRAINING}
 
 
 @pytest.fixture
 def lab_url(tmp_path):
-    """A JupyterLab on the loopback address whose folder holds live.ipynb."""
-    notebook = new_notebook(cells=[new_code_cell(cell.strip()) for cell in CELLS])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3 (ipykernel)"}
-    nbformat.write(notebook, tmp_path / "live.ipynb")
+    """A JupyterLab on the loopback address whose folder holds the notebooks."""
+    for name, cells in NOTEBOOKS.items():
+        notebook = new_notebook(cells=[new_code_cell(cell.strip()) for cell in cells])
+        notebook.metadata["kernelspec"] = {
+            "name": "python3",
+            "display_name": "Python 3 (ipykernel)",
+        }
+        nbformat.write(notebook, tmp_path / f"{name}.ipynb")
     log = tmp_path / "log.txt"
     options = ["--no-browser", "--allow-root", "--IdentityProvider.token=live", "--port=0"]
     options += [f"--ServerApp.root_dir={tmp_path}", "--LabApp.news_url=None"]
@@ -60,12 +81,7 @@ def wait_for(log, lab) -> str:
 
 
 def test_traits_are_in_sync_both_ways(browser, lab_url):
-    page = browser.new_page(viewport={"width": 1400, "height": 1600})
-    page.goto(f"{lab_url}doc/tree/live.ipynb?token=live")
-    page.locator(".jp-Cell .cm-content").first.click(timeout=60_000)
-    page.keyboard.press("Shift+Enter")
-    figure = page.locator("figure.em2vae[data-state=ready]")
-    figure.wait_for(timeout=60_000)
+    page, figure = open_notebook(browser, lab_url, "explorer")
 
     figure.locator(".em2vae-slider").filter(has_text="z₁").locator("input").fill("1.5")
     figure.locator(".em2vae-slider").filter(has_text="z₂").locator("input").fill("-0.5")
@@ -78,6 +94,34 @@ def test_traits_are_in_sync_both_ways(browser, lab_url):
     run(page, 3)
     figure.get_by_text("Original: a 3").wait_for(timeout=30_000)
     page.close()
+
+
+def test_a_model_trained_in_the_figure_is_one_in_python(browser, lab_url):
+    page, figure = open_notebook(browser, lab_url, "training")
+    run(page, 1)
+    figure.get_by_text("latent dimensions: 3").first.wait_for(timeout=30_000)
+    figure.get_by_role("button", name="Ten epochs").click()
+    said = figure.locator(".em2vae-said").filter(has_text="after 10 epochs")
+    said.wait_for(timeout=60_000)
+    figure.get_by_text("paused").wait_for(timeout=30_000)
+    run(page, 2)
+    printed = page.get_by_text(re.compile(r"latent dimensions 3 bound -\d+")).last
+    printed.wait_for(timeout=30_000)
+    bounds = [re.search(r"bound [−-]([\d.]+)", text.inner_text())[1] for text in (said, printed)]
+    in_page, in_python = map(float, bounds)
+    assert in_python == pytest.approx(in_page, abs=3)  # each with its own draws
+    page.close()
+
+
+def open_notebook(browser, lab_url: str, name: str):
+    """The notebook's page, and the figure that its first cell shows."""
+    page = browser.new_page(viewport={"width": 1400, "height": 1600})
+    page.goto(f"{lab_url}doc/tree/{name}.ipynb?token=live")
+    page.locator(".jp-Cell .cm-content").first.click(timeout=60_000)
+    page.keyboard.press("Shift+Enter")
+    figure = page.locator("figure.em2vae[data-state=ready]")
+    figure.wait_for(timeout=60_000)
+    return page, figure
 
 
 def run(page, index: int) -> None:

@@ -94,7 +94,8 @@ class VaeLab(InteractiveFigure):
     _train_labels = traitlets.Bytes().tag(sync=True)
     _test = traitlets.Bytes().tag(sync=True)
     _test_labels = traitlets.Bytes().tag(sync=True)
-    _weights = traitlets.Bytes().tag(sync=True)  # of run A, where training last paused
+    # Of run A, where training last paused. A page sends a memoryview, which Bytes refuses.
+    _weights = traitlets.Bytes().tag(sync=True, from_json=lambda view, _: bytes(view))
     _colors = traitlets.List(list(DIGIT_COLORS)).tag(sync=True)
 
     def __init__(
