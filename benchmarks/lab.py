@@ -197,6 +197,7 @@ class Claim(NamedTuple):
 
 
 WIDE, NARROW = {"latent": 8}, {"latent": 10, "beta": 4}
+FEW = {"latent": 10, "hidden": 256, "batch": 10, "images": 100}
 CLAIMS = {
     "beta 4 closes dimensions": Claim(
         lambda a, b: active(b[-1]) - active(a[-1]), 0, NARROW, {"latent": 10}
@@ -235,14 +236,14 @@ CLAIMS = {
     "few images: overfit": Claim(
         lambda a, b: max(map(bound, a)) - bound(a[-1]),
         5,
-        {"latent": 10, "hidden": 256, "batch": 10, "images": 100},
+        FEW,
         None,
         100,
     ),
     "few images: turn": Claim(
         lambda a, b: max(range(len(a)), key=lambda n: bound(a[n])) + 1,
         10,
-        {"latent": 10, "hidden": 256, "batch": 10, "images": 100},
+        FEW,
         None,
         100,
     ),

@@ -540,6 +540,19 @@ def test_ten_epochs_end_by_themselves_for_both_runs(lab):
     wait_for_position(lab, 0, 21)
 
 
+def test_ten_epochs_end_also_after_a_bound_was_lost(lab):
+    choose(lab, "Optimizer", "sgd")
+    choose(lab, "Learning rate", "1")
+    press(lab, "Train")
+    wait_for_words(lab, "It stopped")
+    lost = position(lab)[0]
+    choose(lab, "Learning rate", "0.0001")
+    press(lab, "Ten epochs")
+    wait_for_words(lab, f"after {lost + 10} epochs")
+    lab.get_by_role("button", name="Train", exact=True).wait_for()
+    assert position(lab)[0] == lost + 10
+
+
 def test_settings_change_while_the_page_trains(lab):
     press(lab, "Train")
     wait_for_position(lab, 0, 1)

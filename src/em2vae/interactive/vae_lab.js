@@ -395,13 +395,13 @@ export default interactive(({ model, root, redraw }) => {
     createRun({ name, model, settings, source, onchange: keepStep, onweights });
 
   const going = () => runs.filter(({ state }) => !state.lost && !state.failed);
-  const behind = () => Math.min(...going().map(({ state }) => state.records.at(-1)?.epochs ?? 0));
+  const behind = (some) => Math.min(...some.map(({ state }) => state.records.at(-1)?.epochs ?? 0));
 
   /* Neither of two runs goes more than an epoch ahead, and none beyond `until`. */
   function keepStep() {
-    const next = going().length > 1 ? behind() + 1 : Infinity;
+    const next = going().length > 1 ? behind(going()) + 1 : Infinity;
     for (const { send } of going()) send("limit", { epochs: Math.min(next, until) });
-    if (training && behind() >= until) run(false);
+    if (training && behind(going()) >= until) run(false);
     redraw();
   }
 
@@ -474,7 +474,7 @@ export default interactive(({ model, root, redraw }) => {
     run(false);
     for (const { send } of runs) send("step");
   });
-  const tenButton = button("Ten epochs", () => run(true, behind() + 10));
+  const tenButton = button("Ten epochs", () => run(true, behind(runs) + 10));
   const resetButton = button("Start anew", () => {
     runs.forEach(startAnew);
     keepStep();
