@@ -46,7 +46,7 @@ def iwae_bound(
     Raises:
         TypeError, ValueError: x is not a binary float tensor (B, D), or n_samples < 1.
     """
-    check_data(x, vae.data_dim, binary=True)
+    vae.check_images(x)
     check_like(x, next(vae.parameters(), x))
     check_positive(n_samples=n_samples)
     step = max(1, VALUES_AT_ONCE // max(1, x.numel()))

@@ -121,8 +121,15 @@ def _check(model, x, labels, binarize, seed, learning_rate) -> None:
         )
     if binarize not in ("stochastic", "fixed", "none"):
         raise ValueError(f"binarize must be 'stochastic', 'fixed' or 'none', got {binarize!r}")
+    if not getattr(model, "binary", True) and binarize != "none":
+        raise ValueError(
+            f"binarize must be 'none' for a likelihood of grey values, got {binarize!r}"
+        )
     if hasattr(model, "data_dim"):
-        check_data(x, model.data_dim, binary=binarize == "none")
+        if binarize == "none" and hasattr(model, "check_images"):
+            model.check_images(x)
+        else:
+            check_data(x, model.data_dim, binary=binarize == "none")
         check_like(x, next(model.parameters(), x), device=False)
     elif binarize != "none":
         check_unit(x)

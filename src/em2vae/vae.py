@@ -68,6 +68,8 @@ class VAE(nn.Module):
         ValueError: a size is not a whole number of at least 1, or there is no hidden layer.
     """
 
+    binary = True  # whether p(x|z) is one of zeros and ones
+
     def __init__(
         self,
         latent_dim: int = 20,
@@ -102,6 +104,10 @@ class VAE(nn.Module):
         What `torch.compile`, `DistributedDataParallel` and training frameworks call.
         """
         return self.elbo(x, **options).elbo.mean()
+
+    def check_images(self, x: Tensor) -> None:
+        """Raise TypeError or ValueError unless x (B, D) is data of p(x|z): binary, here."""
+        check_data(x, self.data_dim, binary=self.binary)
 
     def encode(self, x: Tensor) -> LogVarNormal:
         """q(z|x) for images x (B, D) in [0, 1]: a Normal of batch shape (B, K), with `.log_var`.
@@ -171,7 +177,7 @@ class VAE(nn.Module):
             TypeError, ValueError: x is not a binary float tensor of shape (B, D).
         """
         if validate_args:
-            check_data(x, self.data_dim, binary=True)
+            self.check_images(x)
             check_like(x, next(self.parameters(), x))
         q_z = self.encoder(x)
         z = self.rsample(q_z, n_samples, generator)  # (S, B, K)
