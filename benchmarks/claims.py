@@ -1,4 +1,4 @@
-"""How often the claims about training hold: chapters 06 to 15 again, with other seeds.
+"""How often the claims about training hold: chapters 06 to 17 again, with other seeds.
 
     python benchmarks/claims.py                        # all of it, on two cores
     python benchmarks/claims.py --only free-bits-gain  # some claims, by name or by chapter
@@ -33,7 +33,8 @@ from results import FOLDER, write_result
 from torch import nn
 from torch.distributions import MultivariateNormal
 
-from em2vae import VAE, BernoulliMixture, fit
+from em2vae import VAE, BernoulliMixture, fit, iwae_bound
+from em2vae.convolutional import ConvVAE
 from em2vae.data import binarize
 
 BOOK = Path(__file__).parents[1] / "book"
@@ -168,6 +169,32 @@ def returning_pixels(c: Names) -> dict:
     return {"returned": 100 * (end[below] > 0).float().mean().item(), "broadcast kl": kl}
 
 
+def dense_rivals(c: Names) -> dict:
+    """Chapter 17: what is trained beside the convolutions, as there are fewer images."""
+    extra = {}
+    for name, width in (("dense", 400), ("small", 64)):
+        rival = VAE(20, (width,))
+        fit(rival, c.x_grey, epochs=22, learning_rate=3e-3)  # as in chapter 11
+        fit(rival, c.x_grey, epochs=4, learning_rate=5e-4)
+        extra[name] = c.test_bound(rival, n_samples=10)
+        with torch.no_grad():
+            weighted = iwae_bound(rival, c.x_test[:300], 50, c.seeded())
+        extra[f"{name} weighted"] = weighted.mean().item()
+    longer = ConvVAE(20)
+    fit(longer, c.x_grey, epochs=10, batch_size=32, learning_rate=6e-3)
+    fit(longer, c.x_grey, epochs=3, batch_size=32, learning_rate=1e-3)
+    extra["longer"] = c.test_bound(longer, n_samples=10)
+    extra["train"] = c.test_bound(c.conv, binarize(c.x_grey))
+    for n, passes in ((1000, 12), (250, 24)):
+        images = c.x_grey[:n]
+        extra["conv", n], _ = c.best_bound(ConvVAE(20), images, passes)
+        for name, width in (("dense", 400), ("small", 64)):
+            longer_passes = 2 * passes if name == "dense" else 3 * passes
+            rival = VAE(20, (width,))
+            extra[name, n], _ = c.best_bound(rival, images, longer_passes, learning_rate=3e-3)
+    return extra
+
+
 EXTRA = {
     9: longer_encoders,
     10: other_recipes,
@@ -175,6 +202,7 @@ EXTRA = {
     13: beside_linear,
     14: early_log,
     15: returning_pixels,
+    17: dense_rivals,
 }
 
 
