@@ -248,6 +248,15 @@ def test_gradient_of_the_bound_equals_finite_differences(model, likelihood):
         assert slope == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-4, abs=1e-4)
 
 
+def test_autocast_leaves_the_likelihood_in_single_precision(model, likelihood):
+    x = pictures(likelihood)
+    exact = model.elbo(x, generator=seeded()).elbo
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        terms = model.elbo(x, generator=seeded())
+    assert terms.log_likelihood.dtype == torch.float32
+    torch.testing.assert_close(terms.elbo, exact, rtol=0.02, atol=0)
+
+
 def test_one_seed_one_model_and_the_global_stream_stays():
     torch.manual_seed(3)
     before = torch.get_rng_state()

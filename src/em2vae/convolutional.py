@@ -71,6 +71,7 @@ class ConvDecoder(nn.Module):
     def forward(self, z: Tensor) -> Distribution:
         x = self.start(z.reshape(-1, z.shape[-1])).unflatten(-1, self.first)  # (M, C, h, w)
         out = self.head(self.body(x.contiguous(memory_format=FAST)))  # (M, numbers * C, H, W)
+        out = out.to(self.head.weight)  # sums over pixels need single precision, also in autocast
         return self.likelihood(out.reshape(*z.shape[:-1], *out.shape[1:]))  # of (..., D)
 
 
