@@ -10,7 +10,6 @@ import io
 import json
 import re
 import shutil
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +18,19 @@ from fontTools.ttLib import TTFont
 from myst_nb.core.render import WIDGET_STATE_MIMETYPE
 from PIL import Image
 
+
+def load_packing():
+    """The library's module of that name, by its path: by its name it would import PyTorch."""
+    path = Path(__file__).parents[2] / "src/em2vae/interactive/packing.py"
+    spec = importlib.util.spec_from_file_location("packing", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+packing = load_packing()
 THEME = Path(importlib.util.find_spec("pydata_sphinx_theme").origin).parent
 THEME /= "theme/pydata_sphinx_theme/static"
-PACKED = "application/vnd.em2vae.figures"
 STATES = re.compile(rf'<script type="{re.escape(WIDGET_STATE_MIMETYPE)}">(.*?)</script>', re.DOTALL)
 # The theme's script of all icons, and what a search needs: only search.html searches.
 ICON_SCRIPT = re.compile(r"<script[^>]*/fontawesome\.js[^>]*></script>\n?")
@@ -48,26 +57,16 @@ def lighten_pages(app) -> None:
     """Have each page go through lighten_page on its way from the template to the disk."""
     if app.builder.format != "html":
         return
-    render, shared = app.builder.templates.render, shared_texts(Path(app.srcdir))
+    render, shared = app.builder.templates.render, packing.shared_texts()
     app.builder.templates.render = lambda name, context: lighten_page(
         render(name, context), shared, searches=context.get("pagename") == "search"
     )
 
 
-def shared_texts(root: Path) -> list[str]:
-    """How the code and the style of every figure begin."""
-    folder = root / "src/em2vae/interactive"
-    code, style = (
-        (folder / name).read_text(encoding="utf-8") for name in ("shared.js", "figure.css")
-    )
-    return [re.sub(r"^export (?!default)", "", code, flags=re.MULTILINE), style]
-
-
-def copy_host(root: Path, target: Path) -> None:
+def copy_host(target: Path) -> None:
     """The script that starts the figures, with what they share."""
-    host = (root / "src/em2vae/interactive/host.js").read_text(encoding="utf-8")
-    shared = f"self.em2vaeShared = {json.dumps(shared_texts(root))};\n"
-    target.write_text(shared + host, encoding="utf-8")
+    shared = f"self.em2vaeShared = {json.dumps(packing.shared_texts())};\n"
+    target.write_text(shared + packing.host_script(), encoding="utf-8")
 
 
 def lighten_page(page: str, shared: list[str], searches: bool = False) -> str:
@@ -77,59 +76,15 @@ def lighten_page(page: str, shared: list[str], searches: bool = False) -> str:
 
     Args:
         page: HTML.
-        shared: as from shared_texts.
+        shared: as from packing.shared_texts.
         searches: it is the page that searches.
     """
     page = ICON_SCRIPT.sub("", page).replace(THEME_OPEN, THEME_KNOWN)
     if not searches:
         page = SEARCH_SCRIPTS.sub("", page)
     page = ICON.sub(draw_icon, page)
-    return STATES.sub(lambda found: pack_figures(json.loads(found[1])["state"], shared), page)
-
-
-def pack_figures(models: dict, shared: list[str]) -> str:
-    """A script element that holds the figures among the widgets, for host.js.
-
-    It is base64 of a zlib stream of: JSON of {"parts", "sizes", "models"} in a line of its own,
-    then all buffers, one after another. What figures of a page share is there once: a model names
-    its code and style, and its buffers, by their place in parts and sizes. A part is the number of
-    the shared text that it begins with, or -1, and the rest.
-    """
-    texts, buffers, packed = [], [], {}
-
-    def place(values: list, value) -> int:
-        if value not in values:
-            values.append(value)
-        return values.index(value)
-
-    for name, model in models.items():
-        state = model["state"]
-        if "_esm" not in state:
-            continue  # plain widgets need a kernel
-        packed[name] = {
-            "state": {k: v for k, v in state.items() if k not in ("_esm", "_css")},
-            "texts": {k: place(texts, state[k]) for k in ("_esm", "_css") if k in state},
-            "buffers": {
-                buffer["path"][0]: place(buffers, base64.b64decode(buffer["data"]))
-                for buffer in model.get("buffers", [])
-            },
-        }
-
-    def split(text: str) -> tuple[int, str]:
-        begun = [n for n, start in enumerate(shared) if text.startswith(start)]
-        return (begun[0], text.removeprefix(shared[begun[0]])) if begun else (-1, text)
-
-    header = {
-        "parts": [split(text) for text in texts],
-        "sizes": [len(buffer) for buffer in buffers],
-        "models": packed,
-    }
-    line = json.dumps(header).encode() + b"\n"
-    # Filtered data, with its own code every few thousand bytes: 1 to 6 % less than the defaults.
-    packer = zlib.compressobj(9, memLevel=6, strategy=zlib.Z_FILTERED)
-    data = packer.compress(line + b"".join(buffers)) + packer.flush()
-    data = base64.b64encode(data).decode()
-    return f'<script type="{PACKED}">{data}</script>'
+    pack = packing.pack_figures
+    return STATES.sub(lambda found: pack(json.loads(found[1])["state"], shared), page)
 
 
 @functools.cache

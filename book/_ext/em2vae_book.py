@@ -267,7 +267,7 @@ def copy_files(app, exception) -> None:
     """The book itself and the host of its figures."""
     if exception or app.builder.format != "html":
         return
-    copy_host(Path(app.srcdir), Path(app.outdir) / "_static" / HOST)
+    copy_host(Path(app.outdir) / "_static" / HOST)
     pack_book(Path(app.srcdir), Path(app.outdir) / SOURCE)
     drop_leftovers(app)
 

@@ -2,6 +2,7 @@
 
 from em2vae.bounds import iwae_bound
 from em2vae.data import load_digits
+from em2vae.images import load_images
 from em2vae.mixtures import BernoulliMixture, GaussianMixture
 from em2vae.ppca import ProbabilisticPCA
 from em2vae.saving import load, save
@@ -10,5 +11,5 @@ from em2vae.vae import VAE, ElboTerms
 
 __all__ = [
     "VAE", "BernoulliMixture", "ElboTerms", "GaussianMixture", "History", "ProbabilisticPCA", "fit",
-    "iwae_bound", "load", "load_digits", "save",
+    "iwae_bound", "load", "load_digits", "load_images", "save",
 ]  # fmt: skip

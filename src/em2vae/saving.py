@@ -2,15 +2,20 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from em2vae.convolutional import ConvVAE
+from em2vae.pixels import LIKELIHOODS
 from em2vae.training import TrainingState, unwrapped
+from em2vae.vae import VAE
 
 FORMAT = "em2vae model 1"
+BODY = re.compile(r"model/encoder\.body\.\d+\.bias")  # of the hidden layers, in their order
 
 
 def save(model: nn.Module, path: str | os.PathLike) -> None:
@@ -75,6 +80,38 @@ def load(model: nn.Module, path: str | os.PathLike) -> nn.Module:
     inner.load_state_dict(weights)
     inner.training_state = state
     return model
+
+
+def load_vae(path: str | os.PathLike, shape: tuple[int, int, int] | None = None) -> VAE:
+    """The VAE or ConvVAE in a file of `save`, built with the sizes that the file tells.
+
+    Args:
+        path: the file.
+        shape: colours, height and width of a picture, which the weights of a ConvVAE do not tell.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load`; or the file holds another kind of model.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist")
+    arrays = _read(path)
+    layers = json.loads(str(arrays["layers"]))
+    if layers[""] not in ("VAE", "ConvVAE") or (layers[""] == "ConvVAE" and shape is None):
+        raise ValueError(
+            f"{path} holds a {layers['']}, not a VAE: build a model as it was and use em2vae.load"
+        )
+    sizes = [len(array) for name, array in arrays.items() if BODY.fullmatch(name)]
+    activation = getattr(nn, layers["encoder.body.1"], nn.ReLU)
+    latent_dim = len(arrays["model/encoder.heads.bias"]) // 2
+    if layers[""] == "VAE":
+        data_dim = len(arrays["model/decoder.head.bias"])
+        vae = VAE(latent_dim, tuple(sizes), data_dim, activation)
+    else:
+        pixels = layers["decoder.likelihood"]
+        likelihood = next(name for name, kind in LIKELIHOODS.items() if kind.__name__ == pixels)
+        vae = ConvVAE(latent_dim, tuple(sizes), shape, likelihood, activation)
+    return load(vae.to(getattr(torch, arrays["model/encoder.heads.bias"].dtype.name)), path)
 
 
 def _layers(model: nn.Module) -> str:

@@ -4,12 +4,13 @@ import base64
 import io
 import json
 import re
+import zlib
 
 import assets
 import pytest
 from bs4 import BeautifulSoup
 from fontTools.ttLib import TTFont
-from pages import PAGES, ROOT
+from pages import PAGES
 from PIL import Image
 from widgets import figures_in
 
@@ -48,7 +49,7 @@ def test_figures_come_out_as_they_went_in():
 
 
 def test_what_two_figures_share_is_there_once():
-    noise = assets.zlib.compress(bytes(str([n**5 for n in range(4000)]), "ascii"))
+    noise = zlib.compress(bytes(str([n**5 for n in range(4000)]), "ascii"))
     one = assets.lighten_page(STATE % json.dumps({"state": {"a": model("code", x=noise)}}), [])
     both = {name: model("code", x=noise) for name in "ab"}
     two = assets.lighten_page(STATE % json.dumps({"state": both}), [])
@@ -56,7 +57,7 @@ def test_what_two_figures_share_is_there_once():
 
 
 def test_what_all_figures_share_is_not_in_the_pages(site):
-    code, style = assets.shared_texts(ROOT)
+    code, style = assets.packing.shared_texts()
     assert len(code) > 10_000 and len(style) > 5_000
     pages = [figures_in(path.read_text(encoding="utf-8"), ["", ""]) for path in site.glob("book/*")]
     figures = [figure for page in pages for figure in page]

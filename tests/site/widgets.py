@@ -7,8 +7,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from assets import shared_texts
-from pages import ROOT
+from assets import packing
 
 # Imports a module from its text, as the static page does.
 IMPORT = """(text) => import(URL.createObjectURL(new Blob([text], { type: "text/javascript" })))"""
@@ -104,14 +103,14 @@ def figures_in(html: str, shared: list[str]) -> list[dict]:
 
 def states(page: Path, figure: str) -> list[dict]:
     """The traits of each figure of that name, arrays as bytes, in the order of the page."""
-    found = figures_in(page.read_text("utf-8"), shared_texts(ROOT))
+    found = figures_in(page.read_text("utf-8"), packing.shared_texts())
     return [state for state in found if state.get("_figure") == figure]
 
 
 def figures_on(page: Path) -> int:
     """How many of our figures the page's source holds."""
     return sum(
-        "_figure" in state for state in figures_in(page.read_text("utf-8"), shared_texts(ROOT))
+        "_figure" in state for state in figures_in(page.read_text("utf-8"), packing.shared_texts())
     )
 
 

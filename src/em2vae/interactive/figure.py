@@ -19,13 +19,18 @@ import traitlets
 from torch import Tensor, nn
 
 from em2vae.checks import check_data
+from em2vae.convolutional import UpConv, conv_size
 from em2vae.figures import DIGIT_COLORS, LINE_COLORS
+from em2vae.interactive import packing
 from em2vae.interactive.rounding import Activation, round_weights, sort_units
+from em2vae.pixels import BernoulliPixels, GaussianPixels, LogisticPixels
 
-HERE = Path(__file__).parent
+HERE = packing.HERE
 SIDE = 28  # of an image, in pixels
 PIXELS = SIDE * SIDE
+DIGIT = (1, SIDE, SIDE)  # channels, height, width
 ACTIVATIONS = {nn.ReLU: "relu", nn.Tanh: "tanh", nn.SiLU: "silu"}
+PLAIN = nn.Flatten | BernoulliPixels | GaussianPixels | LogisticPixels  # without numbers
 FUNCTIONS = {name: kind() for kind, name in ACTIVATIONS.items()} | {"identity": nn.Identity()}
 
 
@@ -42,7 +47,7 @@ class InteractiveFigure(anywidget.AnyWidget):
         if "_esm" not in vars(cls):  # anywidget subclasses each instance with _esm as a trait
             source = Path(sys.modules[cls.__module__].__file__).with_suffix(".js")
             cls._esm = bundle(source)
-            cls._css = (HERE / "figure.css").read_text(encoding="utf-8")
+            cls._css = packing.shared_texts()[1]
             cls._name = source.stem.replace("_", "-")
         super().__init_subclass__(**kwargs)
 
@@ -52,10 +57,9 @@ class InteractiveFigure(anywidget.AnyWidget):
 
 def bundle(source: Path) -> str:
     """The figure's module with shared.js in place of the import from it."""
-    shared = (HERE / "shared.js").read_text(encoding="utf-8")
     own = source.read_text(encoding="utf-8")
     own = re.sub(r'^import \{[^}]*\} from "./shared.js";\n', "", own, flags=re.MULTILINE)
-    return re.sub(r"^export (?!default)", "", shared, flags=re.MULTILINE) + "\n" + own
+    return packing.shared_texts()[0] + "\n" + own
 
 
 class Number(traitlets.CFloat):
@@ -129,32 +133,36 @@ def check_width(x: Tensor) -> None:
         )
 
 
-def check_labels(labels: Tensor, count: int) -> None:
-    """Raise unless labels is an integer tensor (count,) of digits 0 to 9."""
-    highest = len(DIGIT_COLORS) - 1
+def check_labels(labels: Tensor, count: int, classes: int = len(DIGIT_COLORS)) -> None:
+    """Raise unless labels is an integer tensor (count,) of 0 to classes - 1, the digits."""
+    highest = classes - 1
     if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.dtype == torch.bool:
         kind = getattr(labels, "dtype", type(labels).__name__)
-        raise TypeError(f"labels must be an integer tensor of digits 0..{highest}, got {kind}")
+        raise TypeError(f"labels must be an integer tensor of 0..{highest}, got {kind}")
     if labels.shape != (count,):
         got = len(labels) if labels.ndim == 1 else f"shape {tuple(labels.shape)}"
         raise ValueError(f"x and labels must match, got {count} and {got}")
     low, high = labels.min().item(), labels.max().item()
     if low < 0 or high > highest:
         raise ValueError(
-            f"labels must lie in 0..{highest}, a colour for each, but they span {low}..{high}: "
-            f"number the classes from 0 and show at most {highest + 1} of them"
+            f"labels must lie in 0..{highest}, a colour or a name for each, but they span "
+            f"{low}..{high}: number the classes from 0 and show at most {classes} of them"
         )
 
 
-def check_model(vae: nn.Module, latent_dim: int | None = None) -> None:
-    """Raise unless vae models 28x28 images in `latent_dim` dimensions, or in 2 or more."""
+def check_model(
+    vae: nn.Module, latent_dim: int | None = None, shape: tuple[int, int, int] = DIGIT
+) -> None:
+    """Raise unless vae models images of this shape in `latent_dim` dimensions, or in 2 or more."""
     sizes = [getattr(vae, name, None) for name in ("data_dim", "latent_dim")]
     if not all(isinstance(size, int) for size in sizes):
         raise TypeError(f"vae must be an em2vae.VAE, got {type(vae).__name__}")
-    if sizes[0] != PIXELS:
+    channels, height, width = shape
+    if sizes[0] != math.prod(shape):
         raise ValueError(
-            f"vae must have data_dim = {PIXELS}, got {sizes[0]}: the browser draws images of "
-            f"{SIDE}x{SIDE} pixels. Train on images of this size"
+            f"vae must have data_dim = {math.prod(shape)}, got {sizes[0]}: the browser draws "
+            f"images of {width}x{height} pixels{' in colour' * (channels > 1)}. Train on images of "
+            "this size"
         )
     if latent_dim and sizes[1] != latent_dim:
         raise ValueError(f"vae must have latent_dim = {latent_dim}, got {sizes[1]}: a map is flat")
@@ -193,11 +201,12 @@ def pack_decoder(
     shown: Activation = torch.sigmoid,
     dragged: bool = True,
     exact: bool = False,
+    pixels: int = PIXELS,
 ) -> tuple[dict, bytes]:
     """A decoder whose pixels stay within 2/255 where a reader goes: see pack_network.
 
     Args:
-        decoder: from K numbers to 784 logits, or what `shown` makes grey values of.
+        decoder: from K numbers to `pixels` logits, or what `shown` makes grey values of.
         codes: codes (N, K) that the figure shows.
         dragged: whether a reader moves z anywhere on the map; else it is a code or a prior draw.
         exact: whether its logits should stay, too, within 0.002 or as far as float16 biases allow,
@@ -211,11 +220,11 @@ def pack_decoder(
         limit = max(3.0, codes.abs().max().item())
         examples.append(limit * (2 * torch.rand(shape, generator=generator) - 1))
     seen = (nn.Identity(), 2e-3) if exact else (shown, 1.6 / 255)
-    return pack_network(decoder, torch.cat(examples), PIXELS, *seen)
+    return pack_network(decoder, torch.cat(examples), pixels, *seen)
 
 
 def pack_encoder(encoder: nn.Module, x: Tensor, latent_dim: int) -> tuple[dict, bytes]:
-    """An encoder whose means and log-variances stay within 1e-2 on images like x (N, 784)."""
+    """An encoder whose means and log-variances stay within 1e-2 on images like x (N, D)."""
     return pack_network(encoder, x, 2 * latent_dim, nn.Identity(), 4e-3)
 
 
@@ -248,13 +257,52 @@ def pack_network(
         pack_half(value)  # refuses what is not finite, or too large
     activations = [FUNCTIONS[layer["activation"]] for layer in layers]
     rounded = round_weights(values, activations, examples.cpu(), shown, tolerance)
+    return pack_rounded(layers, sort_units(rounded))
+
+
+def pack_rounded(layers: list[dict], rounded: list[tuple]) -> tuple[dict, bytes]:
+    """What pack_network returns: whole numbers (O, I), the step of each row and the bias (O,)."""
     weights = b""
-    for numbers, steps, bias in sort_units(rounded):
+    for numbers, steps, bias in rounded:
         whole = (numbers + 0x8080).int().numpy()
         for byte in (whole >> 8, whole & 255):
             weights += byte.astype(np.uint8).tobytes()
         weights += pack_half(steps) + pack_half(bias)
     return {"layers": layers, "crc32": zlib.crc32(weights)}, weights
+
+
+def pack_maps(network: nn.Module, maps: tuple[int, int, int]) -> tuple[dict, bytes]:
+    """The encoder or the decoder of a ConvVAE, in the form of pack_network, to 16 bits a weight.
+
+    Args:
+        network: its modules are called in their order.
+        maps: channels, height and width before its first convolution.
+
+    Returns:
+        As pack_network. The layer of a convolution has, besides, {"maps": {"height", "width", "up",
+        "stride"}}: of what enters it, and how often each number is copied before.
+    """
+    layers, rounded = [], []
+    height, width = maps[1:]
+    for module in network.modules():
+        if type(module) in ACTIVATIONS:
+            layers[-1]["activation"] = ACTIVATIONS[type(module)]
+        elif not isinstance(module, nn.Conv2d | nn.Linear | PLAIN) and not list(module.children()):
+            known = ", ".join(kind.__name__ for kind in ACTIVATIONS)
+            raise ValueError(f"after a convolution the browser computes {known}, not {module}")
+        if not isinstance(module, nn.Conv2d | nn.Linear):
+            continue
+        weight = module.weight.detach().cpu().flatten(1)  # (O, 9 I) of a convolution
+        steps = (weight.abs().amax(1) / 30_000).clamp(min=1e-6).half().float()
+        numbers = (weight / steps[:, None]).round()
+        rounded.append((numbers, steps, module.bias))
+        layer = {"inputs": weight.shape[1], "outputs": weight.shape[0], "activation": "identity"}
+        if isinstance(module, nn.Conv2d):
+            up, stride = (2, 1) if isinstance(module, UpConv) else (1, module.stride[0])
+            layer["maps"] = {"height": height, "width": width, "up": up, "stride": stride}
+            height, width = (conv_size(n * up, stride=stride) for n in (height, width))
+        layers.append(layer)
+    return pack_rounded(layers, rounded)
 
 
 def linear_layers(network: nn.Module) -> tuple[list[dict], list[nn.Linear]]:

@@ -1,5 +1,5 @@
 /* Hosts anywidget figures on a static page: unpacks their state, which the build stored in the page
-   (book/_ext/assets.py), and calls each module's render({model, el}), the interface that anywidget
+   (packing.py), and calls each module's render({model, el}), the interface that anywidget
    defines for any front end. A classic script, because browsers refuse module files over file://. */
 (() => {
   const PACKED = "application/vnd.em2vae.figures";
@@ -7,7 +7,7 @@
   const scripts = (type) => [...document.querySelectorAll(`script[type="${type}"]`)];
 
   /* The models by their ids, from base64 of a zlib stream: a line of JSON, then all buffers. Code and
-     style that all figures share, em2vaeShared, stand before this script. */
+     style that all figures share, em2vaeShared, stand before this script, if the pages share them. */
   async function unpack(base64) {
     if (!self.DecompressionStream) throw new Error("it needs a browser of 2023 or later");
     const text = atob(base64);
@@ -18,7 +18,7 @@
     let start = bytes.indexOf(10) + 1;
     const header = JSON.parse(new TextDecoder().decode(bytes.subarray(0, start)));
     const { parts, sizes, models } = header;
-    const texts = parts.map(([shared, own]) => (self.em2vaeShared[shared] ?? "") + own);
+    const texts = parts.map(([shared, own]) => (self.em2vaeShared?.[shared] ?? "") + own);
     const buffers = sizes.map((size) => new DataView(bytes.buffer, (start += size) - size, size));
     const named = (places, values) =>
       Object.fromEntries(Object.entries(places).map(([name, place]) => [name, values[place]]));

@@ -1,12 +1,12 @@
 import {
-  button, bytesOf, decode, digitCanvas, drawDigit, encode, h, interactive, largest, latentMap,
+  button, bytesOf, digitCanvas, drawDigit, encode, forward, h, interactive, largest, latentMap,
   select, sentence, signed, slider, subscript, unpackHalves, unpackNetwork,
 } from "./shared.js";
 
 const INTERPOLATION_MS = 2000;
-const CAPTION =
-  "Drag on the map or move a slider: the decoder draws p(x | z) at once. A test digit goes through " +
-  "the encoder first. Interpolate walks in a straight line to the code of another digit.";
+const caption = (noun) =>
+  `Drag on the map or move a slider: the decoder draws p(x | z) at once. A ${noun} goes through the ` +
+  `encoder first. Interpolate walks in a straight line to the code of another ${noun}.`;
 
 /* Calls step(t) for t from 0 to 1 over the given time, while it returns true; where motion is not
    wanted, once with 1. */
@@ -19,6 +19,34 @@ function animate(milliseconds, step) {
     if (step(t) && t < 1) requestAnimationFrame(frame);
   };
   requestAnimationFrame(frame);
+}
+
+const softplus = (a) => Math.max(a, 0) + Math.log1p(Math.exp(-Math.abs(a)));
+
+/* The mean of p(x | z) in [0, 1], from what the decoder gives: for each number of the picture one,
+   or a centre and, after all centres, a log-scale (em2vae/pixels.py). */
+const means = {
+  bernoulli: (out) => out.map((logit) => 1 / (1 + Math.exp(-logit))),
+  gaussian: (out) => out.slice(0, out.length / 2).map((mu) => mu + 0.5),
+  // Of 256 levels: the sum over the edges between them as an integral, right to half a level.
+  logistic: (out) =>
+    out.slice(0, out.length / 2).map((mu, i) => {
+      const scale = Math.exp(out[out.length / 2 + i] - 2);
+      const above = (edge) => scale * softplus((mu + 0.5 - edge) / scale);
+      return (256 / 255) * (above(1 / 512) - above(511 / 512));
+    }),
+};
+
+/* Values in [0, 1], channel after channel, of a canvas' size; one channel is grey. */
+function drawPicture(canvas, values) {
+  const picture = new ImageData(canvas.width, canvas.height);
+  const count = picture.width * picture.height;
+  const plane = values.length > count ? count : 0; // from a channel to the next
+  for (let i = 0; i < count; i++) {
+    for (let c = 0; c < 3; c++) picture.data[4 * i + c] = 255 * values[i + c * plane]; // rounded and clamped
+    picture.data[4 * i + 3] = 255;
+  }
+  canvas.getContext("2d").putImageData(picture, 0, 0);
 }
 
 function gaussian() {
@@ -37,7 +65,16 @@ export default interactive(({ model, redraw }) => {
   const K = codes.length / labels.length;
   const limit = Math.max(3, Math.ceil(largest(codes)));
   const name = (k) => `z${subscript(k + 1)}`;
-  const image = (n) => Uint8Array.from({ length: 784 }, (_, i) => (images[98 * n + (i >> 3)] >> (7 - (i & 7))) & 1);
+  const [channels, height, width] = model.get("_shape");
+  const D = channels * height * width;
+  const bits = (n) => Uint8Array.from({ length: D }, (_, i) => (images[(D / 8) * n + (i >> 3)] >> (7 - (i & 7))) & 1);
+  const levels = (n) => Float32Array.from(images.subarray(D * n, D * (n + 1)), (byte) => byte / 255);
+  const [image, drawImage] = model.get("_ink") ? [bits, drawDigit] : [levels, drawPicture];
+  const mean = means[model.get("_likelihood")];
+  const noun = model.get("_noun");
+  const names = model.get("_names");
+  const marks = model.get("_marks");
+  const called = (n) => (names.length ? names[labels[n]] : `number ${n + 1}`);
   const axes = [active[0], active[1] ?? (active[0] + 1) % K].sort((a, b) => a - b);
   let path = null; // {from, to, digit, byHand}: the walk that the interpolation slider follows
 
@@ -103,6 +140,7 @@ export default interactive(({ model, redraw }) => {
   });
   const map = latentMap({
     colors: model.get("_colors"),
+    marks,
     limit,
     onpick: (x, y) => setCoordinates([[axes[0], x], [axes[1], y]]),
   });
@@ -123,7 +161,8 @@ export default interactive(({ model, redraw }) => {
 
   // Draw
   const picture = (label) => {
-    const canvas = digitCanvas(label);
+    const canvas = digitCanvas(label, width);
+    canvas.height = height;
     const text = h("span", {}, label);
     return { canvas, text, element: h("div", { class: "em2vae-picture" }, canvas, text) };
   };
@@ -136,9 +175,9 @@ export default interactive(({ model, redraw }) => {
   function drawDigitOrNone({ canvas, text, element }, role, n) {
     element.hidden = n < 0;
     if (n < 0) return;
-    drawDigit(canvas, image(n));
-    text.textContent = `${role}: a ${labels[n]}`;
-    canvas.setAttribute("aria-label", `${role}: a handwritten ${labels[n]} of the test set`);
+    drawImage(canvas, image(n));
+    text.textContent = `${role}: ${called(n)}`;
+    canvas.setAttribute("aria-label", `${role}: ${called(n)}, a ${noun}`);
   }
   function nearest(z) {
     let best = -1;
@@ -148,15 +187,15 @@ export default interactive(({ model, redraw }) => {
       for (const k of active) distance += (codes[n * K + k] - z[k]) ** 2;
       if (distance < least) [best, least] = [n, distance];
     }
-    return labels[best];
+    return called(best);
   }
   let mapped = { key: "" };
   function draw() {
     const z = model.get("z");
     const digit = model.get("digit");
     const near = nearest(z);
-    drawDigit(decoded.canvas, decode(decoder, z));
-    decoded.canvas.setAttribute("aria-label", `Decoded from z: most like a ${near}`);
+    drawImage(decoded.canvas, mean(forward(decoder, z)));
+    decoded.canvas.setAttribute("aria-label", `Decoded from z: most like ${near}`);
     drawDigitOrNone(original, "Original", digit);
     drawDigitOrNone(target, "Target", path ? path.digit : -1);
     walked.element.hidden = !path;
@@ -169,15 +208,15 @@ export default interactive(({ model, redraw }) => {
     const point = axes.map((k) => `${name(k)} = ${signed(z[k])}`).join(", ");
     map.canvas.setAttribute(
       "aria-label",
-      `Map of ${labels.length} test digits by ${name(axes[0])} and ${name(axes[1])}, point at ${point}`,
+      `Map of ${labels.length} ${noun}s by ${name(axes[0])} and ${name(axes[1])}, point at ${point}`,
     );
-    said.say(`At ${point}${K > 2 ? ` (and ${K - 2} more)` : ""} the nearest test digit is a ${near}.`);
+    said.say(`At ${point}${K > 2 ? ` (and ${K - 2} more)` : ""} the nearest ${noun} is ${near}.`);
   }
 
   model.on("change:digit", () => showDigit(model.get("digit")));
   return {
     buttons: [
-      button("A test digit", () => {
+      button(`A ${noun}`, () => {
         model.set("digit", nextDigit());
         model.save_changes();
       }),
@@ -200,7 +239,7 @@ export default interactive(({ model, redraw }) => {
       ),
       K > 2 ? sliderGrid : "",
     ],
-    caption: CAPTION,
+    caption: [caption(noun), model.get("_legend")].join(" ").trim(),
     draw,
     traits: ["z", "digit"],
   };

@@ -14,6 +14,7 @@ from torch import Tensor
 LARGEST = 8191  # of the whole numbers: finer than float16 once errors are made up for
 DAMPING = 0.01  # keeps the moments of inputs that hardly vary apart from 0, relative to the others
 N_TRIES = 5  # of coarseness, each where the last one says that the tolerance is just met
+MOST_INPUTS = 2500  # of a layer whose errors are made up for: the time grows with their cube
 LEAST_REACH = 0.01  # of a unit, relative to the one that reaches farthest
 Activation = Callable[[Tensor], Tensor]
 
@@ -44,7 +45,9 @@ def round_weights(
         inputs, outputs = run(layers, activations, examples.detach().float().requires_grad_())
         wanted = shown(outputs[-1])
         scales = [1 / reach for reach in reaches(outputs, wanted)]
-    factors = [feedback(x.detach().double()).float() for x in inputs]
+    factors = [
+        feedback(x.detach().double()).float() if x.shape[1] <= MOST_INPUTS else None for x in inputs
+    ]
     coarseness, found = 0.1 * tolerance, []
     with torch.no_grad():
         for _ in range(N_TRIES):
@@ -108,9 +111,15 @@ def feedback(inputs: Tensor) -> Tensor:
     return torch.linalg.cholesky(torch.linalg.inv(moments), upper=True)
 
 
-def round_layer(weight: Tensor, bias: Tensor, steps: Tensor, U: Tensor):
-    """The layer in multiples of about these steps (O,), as round_weights returns it."""
+def round_layer(weight: Tensor, bias: Tensor, steps: Tensor, U: Tensor | None):
+    """The layer in multiples of about these steps (O,), as round_weights returns it.
+
+    Without U nothing makes up for the errors.
+    """
     steps = steps.maximum(weight.abs().amax(1) / LARGEST).clamp(1e-6, 6e4).half().float()
+    if U is None:
+        numbers = (weight / steps[:, None]).round().clamp(-LARGEST, LARGEST)
+        return numbers, steps, bias.half().float()
     rest = torch.cat([weight, bias[:, None]], dim=1).T.contiguous()  # (I + 1, O)
     numbers = torch.zeros_like(rest[:-1])
     for i in range(len(numbers)):

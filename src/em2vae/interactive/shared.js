@@ -59,30 +59,67 @@ const activations = {
   silu: (a) => a / (1 + Math.exp(-a)),
 };
 
+/* All outputs of a layer in which each depends on all inputs. */
+function multiply({ inputs, outputs, weight, bias }, below) {
+  const above = Float64Array.from(bias);
+  // Four rows at a time take little longer than one. A row beyond the last gives NaN, which an
+  // array drops beyond its end.
+  for (let o = 0; o < outputs; o += 4) {
+    const [w1, w2, w3, w4] = [o * inputs, (o + 1) * inputs, (o + 2) * inputs, (o + 3) * inputs];
+    let [a, b, c, d] = [0, 0, 0, 0];
+    for (let i = 0; i < inputs; i++) {
+      const value = below[i];
+      a += weight[w1 + i] * value;
+      b += weight[w2 + i] * value;
+      c += weight[w3 + i] * value;
+      d += weight[w4 + i] * value;
+    }
+    above[o] += a;
+    above[o + 1] += b;
+    above[o + 2] += c;
+    above[o + 3] += d;
+  }
+  return above;
+}
+
+/* A 3x3 convolution over maps of that height and width with a margin of zeros, every `stride`
+   numbers. Before it, each number is copied to a square of `up` by `up`. */
+function convolve({ inputs, outputs, weight, bias, maps: { height, width, up, stride } }, below) {
+  const [rows, columns] = [height, width].map((n) => Math.ceil((n * up) / stride));
+  const above = new Float64Array(outputs * rows * columns);
+  // Where the number comes from that a weight above, at or below the middle meets; -1: the margin.
+  const meets = (count, size) =>
+    [-1, 0, 1].map((offset) =>
+      Int32Array.from({ length: count }, (_, i) => {
+        const at = i * stride + offset;
+        return at < 0 || at >= size * up ? -1 : Math.floor(at / up);
+      }),
+    );
+  const [down, across] = [meets(rows, height), meets(columns, width)];
+  for (let o = 0; o < outputs; o++) {
+    const map = above.subarray(o * rows * columns, (o + 1) * rows * columns).fill(bias[o]);
+    for (let i = 0; i < inputs; i++) { // nine a map
+      const value = weight[o * inputs + i];
+      const first = Math.floor(i / 9) * height * width;
+      const [ys, xs] = [down[Math.floor((i % 9) / 3)], across[i % 3]];
+      for (let r = 0; r < rows; r++) {
+        if (ys[r] < 0) continue;
+        const start = first + ys[r] * width;
+        for (let c = 0, at = r * columns; c < columns; c++, at++)
+          if (xs[c] >= 0) map[at] += value * below[start + xs[c]];
+      }
+    }
+  }
+  return above;
+}
+
 /* The network's output. What enters the activations of each layer is added to `sums`. */
 export function forward(network, input, sums = []) {
-  for (const { inputs, outputs, activation, weight, bias } of network) {
+  for (const layer of network) {
     const below = Float64Array.from(input); // one type throughout: many times as fast as several
-    const above = Float64Array.from(bias);
-    // Four rows at a time take little longer than one. A row beyond the last gives NaN, which an
-    // array drops beyond its end.
-    for (let o = 0; o < outputs; o += 4) {
-      const [w1, w2, w3, w4] = [o * inputs, (o + 1) * inputs, (o + 2) * inputs, (o + 3) * inputs];
-      let [a, b, c, d] = [0, 0, 0, 0];
-      for (let i = 0; i < inputs; i++) {
-        const value = below[i];
-        a += weight[w1 + i] * value;
-        b += weight[w2 + i] * value;
-        c += weight[w3 + i] * value;
-        d += weight[w4 + i] * value;
-      }
-      above[o] += a;
-      above[o + 1] += b;
-      above[o + 2] += c;
-      above[o + 3] += d;
-    }
+    const above = layer.maps ? convolve(layer, below) : multiply(layer, below);
     sums.push(above);
-    input = activation === "identity" ? above.slice() : above.map(activations[activation]);
+    input = layer.activation === "identity" ? above.slice() : above.map(activations[layer.activation]);
   }
   return input;
 }
@@ -371,10 +408,10 @@ export function stroke(ink, from, to) {
 
 // Maps and plots ---------------------------------------------------------------------------
 
-/* A square map of codes, each drawn as its digit (at the edge if it lies beyond), with a ring at
-   the current point (null: none) and ellipses {mean, sigma, dashed} at two standard deviations. The
+/* A square map of codes, each drawn as its digit or as its label's mark (at the edge if it lies
+   beyond), with a ring at the current point (null: none) and ellipses {mean, sigma, dashed} at two standard deviations. The
    frame ends at `limit`; data may bring a limit of its own. */
-export function latentMap({ colors, limit, onpick }) {
+export function latentMap({ colors, marks, limit, onpick }) {
   const canvas = h("canvas", { class: "em2vae-map", role: "img" });
   const points = document.createElement("canvas"); // redrawn only when size, theme or data change
   let drawn = "";
@@ -406,8 +443,8 @@ export function latentMap({ colors, limit, onpick }) {
     const shades = colors.map((color) => readable(color, theme.dark));
     const whole = (at) => Math.max(0.35 * em, Math.min(canvas.width - 0.35 * em, at)); // none is cut in half
     for (let i = 0; i < xs.length; i++) {
-      context.fillStyle = shades[labels[i]];
-      context.fillText(labels[i], whole(toPixels(xs[i])), whole(canvas.width - toPixels(ys[i])));
+      context.fillStyle = shades[labels[i] % shades.length];
+      context.fillText(marks?.[labels[i]] ?? labels[i], whole(toPixels(xs[i])), whole(canvas.width - toPixels(ys[i])));
     }
     context.font = `${0.75 * em}px system-ui, sans-serif`;
     context.fillStyle = theme.text;
