@@ -187,6 +187,13 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, damage):
         load_images(tmp_path)
 
 
+def test_a_picture_too_large_for_the_memory_is_named(tmp_path, monkeypatch):
+    write(tmp_path / "bomb.png", constant())
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 8)
+    with pytest.raises(ValueError, match=r"bomb\.png cannot be read .*exceeds limit of 16 pixels"):
+        load_images(tmp_path)
+
+
 def test_mixed_sizes_need_a_size(tmp_path):
     write(tmp_path / "a.png", constant(width=8, height=6))
     write(tmp_path / "b.png", constant(width=9, height=6))
