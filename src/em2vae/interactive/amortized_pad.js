@@ -1,7 +1,7 @@
 import {
-  SIDE, animateSteps, asDrawn, button, bytesOf, checkbox, digitCanvas, drawDigit, encode, forward,
-  frameBudget, h, interactive, largest, latentMap, normalize, plot, select, sentence, signed, slider,
-  stroke, unpackHalves, unpackNetwork,
+  SIDE, animateSteps, asDrawn, button, bytesOf, checkbox, digitCanvas, drawDigit, drawingPad, encode,
+  forward, frameBudget, h, inkOf, interactive, klToPrior, largest, latentMap, logBernoulli, normalize,
+  plot, select, sentence, signed, slider, stroke, unpackHalves, unpackNetwork,
 } from "./shared.js";
 
 const STEPS = 40; // of one press of Refine
@@ -34,22 +34,11 @@ const slopes = {
   },
 };
 
-/* log p(x|z) from logits (eq. bernoulli) and, in their place, its gradient x - sigmoid(logit). */
-function logLikelihood(logits, x, gradient = false) {
-  let sum = 0;
-  for (let d = 0; d < 784; d++) {
-    const e = Math.exp(-Math.abs(logits[d]));
-    sum += x[d] * logits[d] - Math.max(logits[d], 0) - Math.log1p(e);
-    if (gradient) logits[d] = x[d] - (logits[d] > 0 ? 1 : e) / (1 + e);
-  }
-  return sum;
-}
-
 /* log p(x|z) and its gradient in z, forward and back through the decoder by hand. */
 function scoreAt(decoder, x, z) {
   const sums = [];
   let values = forward(decoder, z, sums);
-  const value = logLikelihood(values, x, true);
+  const value = logBernoulli(values, x, true);
   for (let n = decoder.length - 1; n >= 0; n--) {
     const { inputs, outputs, activation, weight } = decoder[n];
     const below = new Float64Array(inputs);
@@ -63,9 +52,6 @@ function scoreAt(decoder, x, z) {
   return { value, gradient: values };
 }
 
-const klToPrior = ({ mu, sigma }) =>
-  mu.reduce((sum, m, k) => sum + 0.5 * (m * m + sigma[k] ** 2 - 1) - Math.log(sigma[k]), 0); // eq. gaussian-kl
-
 /* The ELBO of q, averaged over the fixed noise, and its gradient in mu and log sigma. */
 function boundOf(decoder, x, q, { eps, weights }, withGradient) {
   let reconstruction = 0;
@@ -73,7 +59,7 @@ function boundOf(decoder, x, q, { eps, weights }, withGradient) {
   const gradLogSigma = q.sigma.map((s) => 1 - s * s);
   eps.forEach((e, j) => {
     const z = Float64Array.from(q.mu, (m, k) => m + q.sigma[k] * e[k]); // eq. reparameterize
-    if (!withGradient) return void (reconstruction += weights[j] * logLikelihood(forward(decoder, z), x));
+    if (!withGradient) return void (reconstruction += weights[j] * logBernoulli(forward(decoder, z), x));
     const { value, gradient } = scoreAt(decoder, x, z);
     reconstruction += weights[j] * value;
     for (const k of [0, 1]) {
@@ -107,7 +93,7 @@ function coarseGrid(decoder, limit) {
   function advance(end) {
     for (; done < n * n && performance.now() < end; done++) {
       const part = forward(decoder, [axis[done % n], axis[Math.floor(done / n)]]);
-      normalizers[done] = logLikelihood(part, blank);
+      normalizers[done] = logBernoulli(part, blank);
       logits.set(part, 784 * done);
     }
     return done === n * n;
@@ -139,7 +125,7 @@ function fineGrid(decoder, x, box) {
     for (; posterior.done < total && performance.now() < end; posterior.done++) {
       const z = at(posterior.done);
       const logPrior = -0.5 * (z[0] ** 2 + z[1] ** 2) - Math.log(2 * Math.PI);
-      logJoint[posterior.done] = logLikelihood(forward(decoder, z), x) + logPrior;
+      logJoint[posterior.done] = logBernoulli(forward(decoder, z), x) + logPrior;
     }
     if (posterior.done < total) return false;
     const top = largestOf(logJoint);
@@ -171,9 +157,7 @@ export default interactive(({ model, root, redraw }) => {
   let curve = []; // the ELBO after each step of refinement
   let posterior = null;
   let refining = null;
-  let pen = null;
   let grey = ink; // the ink where the pad shows it
-  let painted = null; // the grey that the pad's canvas holds
   let answered = false; // whether the present picture's q has been drawn
   const q = () => ({ mu: model.get("mu"), sigma: model.get("sigma") });
   function set(traits) {
@@ -182,9 +166,7 @@ export default interactive(({ model, root, redraw }) => {
   }
 
   function load(digit) {
-    const image = digit < 0 ? null : images.subarray(784 * digit, 784 * (digit + 1));
-    const pixel = (i) => 28 * Math.floor(i / SIDE / 4) + Math.floor((i % SIDE) / 4);
-    ink = ink.map((_, i) => (image ? image[pixel(i)] / 255 : 0));
+    ink = digit < 0 ? new Float64Array(SIDE * SIDE) : inkOf(images.subarray(784 * digit, 784 * (digit + 1)));
   }
   /* From the pad to q: normalize, binarize, encode. */
   function look() {
@@ -208,27 +190,15 @@ export default interactive(({ model, root, redraw }) => {
   look();
 
   // Controls
-  const strokeTo = (event, first) => {
-    const box = pad.getBoundingClientRect();
-    const scale = SIDE / box.width;
-    const [dx, dy] = model.get("shift").map((by) => (by * SIDE) / 28);
-    const to = [(event.clientX - box.left) * scale - dx, (event.clientY - box.top) * scale - dy];
-    stroke(ink, first ? to : pen, to);
-    pen = to;
-    lookAndSet();
-  };
-  const pad = h("canvas", { width: SIDE, height: SIDE, class: "em2vae-digit em2vae-pad", role: "img" });
-  pad.addEventListener("pointerdown", (event) => {
-    pad.setPointerCapture(event.pointerId);
-    if (model.get("digit") >= 0) set({ digit: -1 }); // clears the pad
-    strokeTo(event, true);
+  const pad = drawingPad({
+    onpen(from, to, first) {
+      if (first && model.get("digit") >= 0) set({ digit: -1 }); // clears the pad
+      const onInk = (point) => point.map((at, k) => at - (model.get("shift")[k] * SIDE) / 28);
+      stroke(ink, onInk(from), onInk(to));
+      lookAndSet();
+    },
+    onlift: redraw,
   });
-  pad.addEventListener("pointermove", (event) => pen && event.buttons && strokeTo(event, false));
-  for (const end of ["pointerup", "pointercancel"])
-    pad.addEventListener(end, () => {
-      pen = null;
-      redraw();
-    });
 
   function refine() {
     if (!x) return;
@@ -293,7 +263,7 @@ export default interactive(({ model, root, redraw }) => {
   const budget = frameBudget();
   /* A part of the posterior, in a frame that has nothing else to do. */
   function advance() {
-    if (!x || pen || refining || posterior?.logEvidence != null) return;
+    if (!x || pad.isDown() || refining || posterior?.logEvidence != null) return;
     const end = budget();
     if (coarse.advance(end)) {
       posterior ??= fineGrid(decoder, x, coarse.boxOf(x));
@@ -378,9 +348,9 @@ export default interactive(({ model, root, redraw }) => {
     movers.forEach(({ update }, axis) => update(model.get("shift")[axis]));
     normalizer.input.checked = model.get("normalized");
     refineButton.disabled = againButton.disabled = !x;
-    drawPad();
+    pad.paint(grey);
     const content = digit < 0 ? (x ? "your drawing" : "nothing yet") : `test digit ${digit + 1}, a ${digits[digit]}`;
-    pad.setAttribute("aria-label", `Pad with ${content}`);
+    pad.canvas.setAttribute("aria-label", `Pad with ${content}`);
     drawDigit(seen, x ?? blank);
     seen.setAttribute("aria-label", x ? `What the encoder gets: ${x.reduce((sum, v) => sum + v, 0)} pixels of ink` : "No picture yet");
     if (!x) return drawNothing();
@@ -393,7 +363,7 @@ export default interactive(({ model, root, redraw }) => {
     ]);
     drawCloseUp(now);
     drawClimb();
-    if (!refining && !pen) describe(now); // a voice need not read out every step
+    if (!refining && !pad.isDown()) describe(now); // a voice need not read out every step
     if (answered) advance();
     else redraw();
     answered = true;
@@ -410,14 +380,6 @@ export default interactive(({ model, root, redraw }) => {
     }
     said.say("The pad is empty. Draw a digit, or choose a test digit.");
   }
-  function drawPad() {
-    if (painted === grey) return;
-    painted = grey;
-    const picture = new ImageData(SIDE, SIDE);
-    const pixels = new Uint32Array(picture.data.buffer); // opaque, the same in all three channels
-    grey.forEach((v, i) => (pixels[i] = 0xff000000 | (Math.round(255 * (1 - v)) * 0x10101)));
-    pad.getContext("2d").putImageData(picture, 0, 0);
-  }
 
   const againButton = button("The encoder's answer", lookAndSet);
   const clearButton = button("Clear the pad", () => {
@@ -432,7 +394,7 @@ export default interactive(({ model, root, redraw }) => {
       h("div", { class: "em2vae-axes" }, picker.element, normalizer.element),
       h("div", { class: "em2vae-body" },
         h("div", { class: "em2vae-side" },
-          picture(pad, "Draw here"),
+          picture(pad.canvas, "Draw here"),
           h("div", { class: "em2vae-sliders" }, ...movers.map(({ element }) => element)),
           said.element,
         ),

@@ -151,9 +151,12 @@ def check_labels(labels: Tensor, count: int, classes: int = len(DIGIT_COLORS)) -
 
 
 def check_model(
-    vae: nn.Module, latent_dim: int | None = None, shape: tuple[int, int, int] = DIGIT
+    vae: nn.Module,
+    latent_dim: int | None = None,
+    shape: tuple[int, int, int] = DIGIT,
+    least: int = 2,
 ) -> None:
-    """Raise unless vae models images of this shape in `latent_dim` dimensions, or in 2 or more."""
+    """Raise unless vae models such images in `latent_dim` dimensions, or in `least` or more."""
     sizes = [getattr(vae, name, None) for name in ("data_dim", "latent_dim")]
     if not all(isinstance(size, int) for size in sizes):
         raise TypeError(f"vae must be an em2vae.VAE, got {type(vae).__name__}")
@@ -166,7 +169,7 @@ def check_model(
         )
     if latent_dim and sizes[1] != latent_dim:
         raise ValueError(f"vae must have latent_dim = {latent_dim}, got {sizes[1]}: a map is flat")
-    if sizes[1] < 2:
+    if sizes[1] < least:
         raise ValueError(f"vae must have latent_dim of at least 2, got {sizes[1]}: a map is flat")
 
 
@@ -212,6 +215,12 @@ def pack_decoder(
         exact: whether its logits should stay, too, within 0.002 or as far as float16 biases allow,
             for likelihoods to two decimals.
     """
+    seen = (nn.Identity(), 2e-3) if exact else (shown, 1.6 / 255)
+    return pack_network(decoder, codes_to_see(codes, dragged), pixels, *seen)
+
+
+def codes_to_see(codes: Tensor, dragged: bool = True) -> Tensor:
+    """The codes (N, K), draws of the prior and, where a reader drags z, points of all the map."""
     generator = torch.Generator().manual_seed(0)
     codes, latent_dim = codes.detach().cpu().float(), codes.shape[1]
     shape = (1000 + 200 * latent_dim, latent_dim)
@@ -219,8 +228,7 @@ def pack_decoder(
     if dragged:
         limit = max(3.0, codes.abs().max().item())
         examples.append(limit * (2 * torch.rand(shape, generator=generator) - 1))
-    seen = (nn.Identity(), 2e-3) if exact else (shown, 1.6 / 255)
-    return pack_network(decoder, torch.cat(examples), pixels, *seen)
+    return torch.cat(examples)
 
 
 def pack_encoder(encoder: nn.Module, x: Tensor, latent_dim: int) -> tuple[dict, bytes]:

@@ -132,6 +132,20 @@ export function encode(encoder, x) {
   return { mu: heads.slice(0, K), logVar: heads.slice(K) };
 }
 
+/* log p(x|z) from logits (eq. bernoulli) and, in their place, its gradient x - sigmoid(logit). */
+export function logBernoulli(logits, x, gradient = false) {
+  let sum = 0;
+  for (let d = 0; d < 784; d++) {
+    const e = Math.exp(-Math.abs(logits[d]));
+    sum += x[d] * logits[d] - Math.max(logits[d], 0) - Math.log1p(e);
+    if (gradient) logits[d] = x[d] - (logits[d] > 0 ? 1 : e) / (1 + e);
+  }
+  return sum;
+}
+
+export const klToPrior = ({ mu, sigma }) =>
+  mu.reduce((sum, m, k) => sum + 0.5 * (m * m + sigma[k] ** 2 - 1) - Math.log(sigma[k]), 0); // eq. gaussian-kl
+
 export const largest = (values) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
 
 export const bytesOf = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
@@ -406,6 +420,47 @@ export function stroke(ink, from, to) {
     }
 }
 
+/* A stored image (784 bytes) as it lies on the pad. */
+export function inkOf(image) {
+  const pixel = (i) => 28 * Math.floor(i / SIDE / 4) + Math.floor((i % SIDE) / 4);
+  return Float64Array.from({ length: SIDE * SIDE }, (_, i) => image[pixel(i)] / 255);
+}
+
+/* A canvas to draw on. onpen(from, to, first) is called while a pen is down on it, in points, and
+   onlift() when it goes; paint(ink) shows another ink, isDown() tells about the pen. */
+export function drawingPad({ onpen, onlift }) {
+  const canvas = h("canvas", { width: SIDE, height: SIDE, class: "em2vae-digit em2vae-pad", role: "img" });
+  let pen = null;
+  let painted = null;
+  const move = (event, first) => {
+    const box = canvas.getBoundingClientRect();
+    const scale = SIDE / box.width;
+    const to = [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
+    const from = first ? to : pen;
+    pen = to;
+    onpen(from, to, first);
+  };
+  canvas.addEventListener("pointerdown", (event) => {
+    canvas.setPointerCapture(event.pointerId);
+    move(event, true);
+  });
+  canvas.addEventListener("pointermove", (event) => pen && event.buttons && move(event, false));
+  for (const end of ["pointerup", "pointercancel"])
+    canvas.addEventListener(end, () => {
+      pen = null;
+      onlift();
+    });
+  function paint(ink) {
+    if (painted === ink) return;
+    painted = ink;
+    const picture = new ImageData(SIDE, SIDE);
+    const pixels = new Uint32Array(picture.data.buffer); // opaque, the same in all three channels
+    ink.forEach((v, i) => (pixels[i] = 0xff000000 | (Math.round(255 * (1 - v)) * 0x10101)));
+    canvas.getContext("2d").putImageData(picture, 0, 0);
+  }
+  return { canvas, paint, isDown: () => pen !== null };
+}
+
 // Maps and plots ---------------------------------------------------------------------------
 
 /* A square map of codes, each drawn as its digit or as its label's mark (at the edge if it lies
@@ -508,10 +563,10 @@ export function latentMap({ colors, marks, limit, onpick }) {
    clears the canvas and paints the axes, and returns false while the page has not laid it out yet.
    Then paint in data coordinates; what lies outside the axes is cut off. Colours are "text",
    "line", "accent", the index of a line colour, or CSS. `range` may be changed at any time.
-   axes: false leaves out ticks and grid. minor: on a phone it stands below the controls.
+   xTicks: about how many. axes: false leaves out ticks and grid. minor: on a phone it stands below the controls.
    onpick(x, y, first) is called while a pointer is held down; `first` is true at its start. handles()
    tells where a finger may go up or down without scrolling the page, as pairs [x, y]. */
-export function plot({ palette, x, y, xLabel = "", yLabel = "", aspect = 1.5, xFormat = tidy, yFormat = tidy, axes = true, minor = false, onpick, handles }) {
+export function plot({ palette, x, y, xLabel = "", yLabel = "", aspect = 1.5, xTicks = 6, xFormat = tidy, yFormat = tidy, axes = true, minor = false, onpick, handles }) {
   const canvas = h("canvas", { class: "em2vae-plot", role: "img", style: `--em2vae-aspect: ${aspect}` });
   canvas.classList.toggle("em2vae-minor", minor);
   const context = canvas.getContext("2d");
@@ -578,7 +633,7 @@ export function plot({ palette, x, y, xLabel = "", yLabel = "", aspect = 1.5, xF
     context.strokeStyle = color("line");
     context.fillStyle = color("text");
     context.lineWidth = em / 16;
-    for (const value of ticks(range.x, 6)) {
+    for (const value of ticks(range.x, xTicks)) {
       context.strokeRect(toX(value), box.top, 0, box.bottom - box.top);
       write(xFormat(value), toX(value), box.bottom + 0.3 * em, "center", "top");
     }
