@@ -9,6 +9,7 @@ import traitlets
 from torch import nn
 
 from em2vae import VAE, load_digits
+from em2vae.conditional import ConditionalVAE
 from em2vae.data import binarize
 from em2vae.interactive.ae_versus_vae import AeVersusVae
 from em2vae.interactive.amortized_pad import AmortizedPad
@@ -24,6 +25,7 @@ from em2vae.interactive.latent_explorer import LatentExplorer
 from em2vae.interactive.loss_scaling import LossScaling
 from em2vae.interactive.mean_field import MeanField
 from em2vae.interactive.monte_carlo_integral import MonteCarloIntegral
+from em2vae.interactive.style_transfer import StyleTransfer
 from em2vae.interactive.training_scrubber import TrainingScrubber
 from em2vae.interactive.vae_lab import VaeLab
 from em2vae.ppca import ProbabilisticPCA
@@ -78,10 +80,11 @@ BUILD = {
     "kl-explorer": lambda data: KLExplorer(),
     "mean-field": lambda data: MeanField(),
     "vae-lab": lambda data: VaeLab(data.x, data.labels, data.x, data.labels),
+    "style-transfer": lambda data: StyleTransfer(ConditionalVAE(2, (4,)), data.x, data.labels),
 }
-WITH_IMAGES = [*list(BUILD)[:7], "vae-lab"]
+WITH_IMAGES = [*list(BUILD)[:7], "vae-lab", "style-transfer"]
 WITH_VAE = WITH_IMAGES[:6]
-WITH_LABELS = [*WITH_IMAGES[:4], "vae-lab"]
+WITH_LABELS = [*WITH_IMAGES[:4], "vae-lab", "style-transfer"]
 FLAT = [name for name in WITH_VAE if name not in ("latent-explorer", "loss-scaling")]
 
 
@@ -112,7 +115,7 @@ def test_images_that_cannot_be_drawn_are_refused(name, fault):
         BUILD[name](Data(x=x))
 
 
-@pytest.mark.parametrize("name", WITH_VAE)
+@pytest.mark.parametrize("name", [*WITH_VAE, "style-transfer"])
 def test_values_beyond_grey_are_refused(name):
     with pytest.raises(ValueError, match=r"x must lie in \[0, 1\]"):
         BUILD[name](Data(x=255 * Data().x))

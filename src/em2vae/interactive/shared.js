@@ -356,11 +356,16 @@ function draggable(canvas, pick, handles) {
 export const SIDE = 112; // of the pad, 4 x 4 points for each pixel
 const PEN = 4.6; // radius in points
 
-/* Which share of pixel i each point covers, where pixel i spans start + step * [i, i + 1]. */
+/* Which points pixel i covers, from the first on, and what share of it each has, where the pixel spans
+   start + step * [i, i + 1]. */
 function overlaps(start, step) {
   return Array.from({ length: 28 }, (_, i) => {
     const low = start + step * i;
-    return Float64Array.from({ length: SIDE }, (_, p) => Math.max(0, Math.min(low + step, p + 1) - Math.max(low, p)) / step);
+    const first = Math.max(0, Math.floor(low));
+    const shares = [];
+    for (let p = first; p < Math.min(SIDE, low + step); p++)
+      shares.push((Math.min(low + step, p + 1) - Math.max(low, p)) / step);
+    return { first, shares };
   });
 }
 
@@ -370,11 +375,14 @@ function average(ink, fromRows, fromColumns) {
   const line = new Float64Array(SIDE);
   for (let r = 0; r < 28; r++) {
     line.fill(0);
-    for (let p = 0; p < SIDE; p++)
-      if (fromRows[r][p]) for (let c = 0; c < SIDE; c++) line[c] += fromRows[r][p] * ink[p * SIDE + c];
+    fromRows[r].shares.forEach((share, p) => {
+      const start = (fromRows[r].first + p) * SIDE;
+      for (let c = 0; c < SIDE; c++) line[c] += share * ink[start + c];
+    });
     for (let c = 0; c < 28; c++) {
+      const { first, shares } = fromColumns[c];
       let sum = 0;
-      for (let p = 0; p < SIDE; p++) sum += fromColumns[c][p] * line[p];
+      for (let p = 0; p < shares.length; p++) sum += shares[p] * line[first + p];
       pixels[28 * r + c] = sum;
     }
   }
@@ -455,7 +463,7 @@ export function drawingPad({ onpen, onlift }) {
     painted = ink;
     const picture = new ImageData(SIDE, SIDE);
     const pixels = new Uint32Array(picture.data.buffer); // opaque, the same in all three channels
-    ink.forEach((v, i) => (pixels[i] = 0xff000000 | (Math.round(255 * (1 - v)) * 0x10101)));
+    for (let i = 0; i < pixels.length; i++) pixels[i] = 0xff000000 | (Math.round(255 * (1 - ink[i])) * 0x10101);
     canvas.getContext("2d").putImageData(picture, 0, 0);
   }
   return { canvas, paint, isDown: () => pen !== null };

@@ -1,5 +1,5 @@
 import {
-  SIDE, button, bytesOf, decode, digitCanvas, drawDigit, drawingPad, encode, forward, frameBudget, h,
+  SIDE, button, bytesOf, colorsOf, decode, digitCanvas, drawDigit, drawingPad, encode, forward, frameBudget, h,
   inkOf, interactive, klToPrior, logBernoulli, normalize, plot, seededRandom, select, sentence, signed,
   slider, stroke, subscript, unpackNetwork,
 } from "./shared.js";
@@ -7,7 +7,7 @@ import {
 const LABELS = [...Array(10).keys()];
 const COLUMNS = 5; // of the sheet with the ten digits
 const SAME = 0.02; // two styles this close are one: a slider's step is 0.05
-const PER_PICTURE_MS = 4; // of work on the bounds in a frame that also draws ten digits
+const BESIDE_MS = 2; // of work on the bounds in a frame that also draws ten digits
 const CAPTION =
   "Draw a digit with a mouse, a finger or a pen, and say which digit it is: the encoder reads the style z, and " +
   "the decoder writes all ten in it. Then tell it a wrong label: the style has to make up for that. What it takes " +
@@ -62,7 +62,12 @@ function costs(palette) {
   const figure = plot({
     palette, x: [-0.6, 9.6], y: [0, 200], xTicks: 11, xLabel: "label", yLabel: "nats: KL (below) and −log-likelihood (above)", aspect: 2, minor: true,
   });
+  let drawn = []; // what it shows, and on what
   function draw(terms, told) {
+    const { text, soft } = colorsOf(figure.canvas);
+    const now = [terms, told, figure.canvas.clientWidth, text, soft];
+    if (now.every((value, i) => value === drawn[i])) return;
+    drawn = now;
     const totals = terms.map(({ elbo }) => -elbo);
     const best = totals.indexOf(Math.min(...totals));
     figure.range.y = [0, 50 * Math.ceil(Math.max(120, 1.12 * Math.max(0, ...totals)) / 50)]; // it seldom changes
@@ -96,9 +101,10 @@ export default interactive(({ model, redraw }) => {
   let ink; // on the pad
   let x = null; // what the encoder gets, or null while the pad is empty
   let mu = null; // its style under the label that the encoder is told
-  let found = { x: null, terms: [] }; // the bounds of the last picture that has all of them
+  const nothing = { x: null, terms: [] };
+  let found = nothing; // the bounds of the last picture that has all of them
   let work = null; // on the next one
-  let painted = ""; // the style that the sheet shows
+  const painted = {}; // the x and z that the pictures show
   const settled = () => found.x === x;
   const isNear = (z, other) => z.every((value, k) => Math.abs(value - other[k]) < SAME);
 
@@ -113,7 +119,7 @@ export default interactive(({ model, redraw }) => {
   /* From the pad to x: normalize, binarize. */
   function look() {
     x = ink.some((v) => v > 0) ? normalize(ink).map((v) => (v > 0.5 ? 1 : 0)) : null;
-    if (!x) found = { x: null, terms: [] };
+    if (!x) [found, work] = [nothing, null];
   }
   /* The style that the encoder reads from the drawing under a label, as a change of traits. */
   function read(told) {
@@ -193,17 +199,23 @@ export default interactive(({ model, redraw }) => {
 
   function drawSheet(z) {
     const key = z.join();
-    if (key === painted) return false;
-    painted = key;
+    if (key === painted.z) return false;
+    painted.z = key;
     for (const label of LABELS)
       drawDigit(sheet, decode(decoder, beside(z, label)), label % COLUMNS, Math.floor(label / COLUMNS));
     return true;
+  }
+  function drawSeen() {
+    if (painted.x === x) return;
+    painted.x = x;
+    drawDigit(seen, x ?? blank);
+    seen.setAttribute("aria-label", x ? `What the encoder gets: ${x.reduce((sum, v) => sum + v, 0)} pixels of ink` : "No picture yet");
   }
   const budget = frameBudget();
   /* A part of the bounds. A pen that moves on does not start them anew: they follow it. */
   function advance(busy) {
     const share = budget();
-    const end = busy ? performance.now() + PER_PICTURE_MS : share;
+    const end = busy ? performance.now() + BESIDE_MS : share;
     work ??= { x, steps: termsOf(encoder, decoder, eps, x) };
     let step;
     do step = work.steps.next();
@@ -234,8 +246,7 @@ export default interactive(({ model, redraw }) => {
     pad.paint(ink);
     const content = digit < 0 ? (x ? "your drawing" : "nothing yet") : `test digit ${digit + 1}, a ${digits[digit]}`;
     pad.canvas.setAttribute("aria-label", `Pad with ${content}`);
-    drawDigit(seen, x ?? blank);
-    seen.setAttribute("aria-label", x ? `What the encoder gets: ${x.reduce((sum, v) => sum + v, 0)} pixels of ink` : "No picture yet");
+    drawSeen();
     const moved = drawSheet(z);
     bars.draw(found.terms, told);
     ownButton.disabled = clearButton.disabled = !x;
