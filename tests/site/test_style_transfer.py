@@ -226,7 +226,7 @@ def test_the_sentence_names_the_terms_and_the_best_label(page, cvae, told):
 def test_the_bounds_are_close_to_averages_over_many_draws(cvae, digits):
     """Twenty draws would be off by more than half a nat."""
     x = binarize(digits[0])[:8]
-    draws = torch.randn(4000, 5, generator=torch.Generator().manual_seed(1))
+    draws = torch.randn(2000, 5, generator=torch.Generator().manual_seed(1))
     for image in x:
         by_points, by_draws = (terms(cvae, image[None], at)[0] for at in (cubature(5), draws))
         assert (by_points - by_draws).abs().max() < 0.5
@@ -244,9 +244,10 @@ def test_the_points_average_cubic_functions_exactly(latent_dim):
 
 @pytest.mark.parametrize("activation", [nn.Tanh, nn.SiLU])
 def test_other_activations_and_depths_agree_too(open_page, digits, activation):
-    cvae = ConditionalVAE(3, (17, 9), activation=activation, seed=4).requires_grad_(False)
-    for weight in cvae.decoder.parameters():
-        weight *= 3
+    cvae = ConditionalVAE(3, (17, 9), activation=activation)
+    x, labels = load_digits("train")
+    fit(cvae, x, labels=labels, epochs=3, learning_rate=1e-2)
+    cvae.requires_grad_(False)
     page = started(open_page, StyleTransfer(cvae, *digits))
     log_likelihood, kl = terms(cvae, seen(page), cubature(3))
     assert (costs(page)[:, 0] - (kl - log_likelihood)).abs().max() < 0.15
@@ -353,7 +354,7 @@ def test_the_style_is_zero_the_priors_or_the_drawings(page, cvae):
     press(page, "A prior style")
     assert (one != 0).all() and (one != z_of(page)).all()
     press(page, "The drawing's style")
-    assert torch.equal(z_of(page), own)
+    assert (z_of(page) - own).abs().max() < 1e-2  # Python computed the first
     assert "not the drawing's" not in words_of(figure_of(page))
 
 
@@ -419,27 +420,31 @@ def test_nothing_works_while_nothing_moves(page):
     assert page.evaluate("asked") == asked
 
 
-HEARD = """() => {
+# What a select's ten labels do, a frame apart, and what is shown and heard of it.
+TEN_LABELS = """async (select) => {
     window.heard = [];
-    const output = document.querySelector("figure output");
-    new MutationObserver(() => heard.push(output.textContent)).observe(output, { childList: true });
+    window.shown = [];
+    for (const [name, texts] of [["output", heard], [".em2vae-said", shown]]) {
+        const element = document.querySelector(`figure ${name}`);
+        const note = () => texts.push(element.textContent);
+        new MutationObserver(note).observe(element, { childList: true });
+    }
+    for (const { value } of select.options) {
+        select.value = value;
+        select.dispatchEvent(new Event("change"));
+        await new Promise(frame);
+        await new Promise(frame);
+    }
 }"""
 
 
 def test_a_voice_hears_one_sentence_after_ten_moves(page):
-    page.evaluate(HEARD)
-    sliders(page)[0].evaluate(
-        """async (slider) => {
-            for (let press = 0; press < 10; press++) {
-                slider.stepDown(5);
-                slider.dispatchEvent(new Event("input", { bubbles: true }));
-                await new Promise(frame);
-            }
-        }"""
-    )
+    page.get_by_label("The encoder is told").evaluate(TEN_LABELS)
     page.wait_for_function("heard.length > 0")
     page.wait_for_timeout(900)
-    assert len(page.evaluate("heard")) == 1
+    heard, shown = page.evaluate("[heard, shown]")
+    assert len(shown) == 10 and "Told a 9" in shown[-1]
+    assert heard == [shown[-1].replace("\u00a0", " ")]
 
 
 BOXES = """() => [...document.querySelectorAll("figure :is(canvas, input, select, button)")]

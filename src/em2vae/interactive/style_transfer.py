@@ -19,14 +19,14 @@ from em2vae.interactive.figure import (
     check_index,
     check_model,
     codes_to_see,
-    pack_encoder,
     pack_network,
 )
 from em2vae.interactive.latent_explorer import ACTIVE_KL, latent_kl
 
 N_LABELS = 10
 MAX_SLIDERS = 6
-TOLERANCE = 0.01  # of a logit when the decoder's weights are rounded: bounds stay within 0.1 nats
+# Of the encoder's outputs and of the logits when weights are rounded: bounds stay within 0.1 nats.
+TOLERANCES = (1e-3, 4e-3)
 
 
 class StyleTransfer(InteractiveFigure):
@@ -184,6 +184,10 @@ def pack_conditional(
 
     told = torch.cat([labels.cpu().long(), any_label(len(x))])
     z = codes_to_see(codes)
-    encoder = pack_encoder(vae.encoder, beside(x.repeat(2, 1), told), vae.latent_dim)
-    examples = beside(z, any_label(len(z)))
-    return *encoder, *pack_network(vae.decoder, examples, PIXELS, nn.Identity(), TOLERANCE)
+    packed = []
+    for network, examples, outputs, tolerance in (
+        (vae.encoder, beside(x.repeat(2, 1), told), 2 * vae.latent_dim, TOLERANCES[0]),
+        (vae.decoder, beside(z, any_label(len(z))), PIXELS, TOLERANCES[1]),
+    ):
+        packed += pack_network(network, examples, outputs, nn.Identity(), tolerance)
+    return tuple(packed)
