@@ -315,7 +315,7 @@ def test_an_empty_pad_says_so_and_keeps_the_style(page):
     assert trait(page, "z") == z
     assert (ink(canvas(page, "Pad"), 112, 112) == 0).all()
     assert "No drawing yet" in canvas(page, "Bars").get_attribute("aria-label")
-    for name in ("The drawing's style", "Tell the best label", "Clear the pad"):
+    for name in ("Drawn style", "Tell the best label", "Clear the pad"):
         assert page.get_by_role("button", name=name).is_disabled()
     press(page, "Zero style")
     assert z_of(page).abs().max() == 0
@@ -349,17 +349,17 @@ def test_the_style_is_zero_the_priors_or_the_drawings(page, cvae):
     press(page, "Zero style")
     assert z_of(page).abs().max() == 0
     assert "zero style" in words_of(figure_of(page))
-    press(page, "A prior style")
+    press(page, "Prior style")
     one = z_of(page)
-    press(page, "A prior style")
+    press(page, "Prior style")
     assert (one != 0).all() and (one != z_of(page)).all()
-    press(page, "The drawing's style")
+    press(page, "Drawn style")
     assert (z_of(page) - own).abs().max() < 1e-2  # Python computed the first
     assert "not the drawing's" not in words_of(figure_of(page))
 
 
 def test_prior_styles_look_like_draws_of_a_standard_normal(page):
-    page.get_by_role("button", name="A prior style").evaluate(
+    page.get_by_role("button", name="Prior style").evaluate(
         """(button) => {
             window.zs = [];
             for (let i = 0; i < 400; i++) {
@@ -408,7 +408,7 @@ def test_every_control_answers_the_keyboard_and_tab_reaches_it(page):
         name = control.inner_text()
         if control.is_enabled() and name != "Full screen":
             assert control.evaluate("e => e.outerHTML") in reached, name
-    for name in ("Zero style", "A prior style", "The drawing's style", "Clear the pad"):
+    for name in ("Zero style", "Prior style", "Drawn style", "Clear the pad"):
         assert changes(figure, page.get_by_role("button", name=name)), name
     for control in page.locator("select, input").all():
         assert changes(figure, control), control.evaluate("e => e.outerHTML")

@@ -171,8 +171,8 @@ export default interactive(({ model, redraw }) => {
     }),
   );
   const zeroButton = button("Zero style", () => set({ z: model.get("z").map(() => 0) }));
-  const priorButton = button("A prior style", () => set({ z: model.get("z").map(normal) }));
-  const ownButton = button("The drawing's style", () => set({ z: mu }));
+  const priorButton = button("Prior style", () => set({ z: model.get("z").map(normal) }));
+  const ownButton = button("Drawn style", () => set({ z: mu }));
   const bestButton = button("Tell the best label", () => tell(ranked(found.terms)[0].label));
   const clearButton = button("Clear the pad", () => {
     if (model.get("digit") >= 0) return pick(-1);
