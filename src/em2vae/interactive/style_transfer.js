@@ -7,7 +7,9 @@ import {
 const LABELS = [...Array(10).keys()];
 const COLUMNS = 5; // of the sheet with the ten digits
 const SAME = 0.02; // two styles this close are one: a slider's step is 0.05
-const BESIDE_MS = 2; // of work on the bounds in a frame that also draws ten digits
+const BESIDE_MS = 2; // of work on the bounds in a frame that also draws ten digits,
+const SPENT_MS = 6; // unless that alone took longer than this
+const FOLLOW_MS = 200; // between two moves of the sliders while the pen is down: each lays out the page
 const CAPTION =
   "Draw a digit with a mouse, a finger or a pen, and say which digit it is: the encoder reads the style z, and " +
   "the decoder writes all ten in it. Then tell it a wrong label: the style has to make up for that. What it takes " +
@@ -105,6 +107,7 @@ export default interactive(({ model, redraw }) => {
   let found = nothing; // the bounds of the last picture that has all of them
   let work = null; // on the next one
   const painted = {}; // the x and z that the pictures show
+  let moved = -Infinity; // when the sliders last were
   const settled = () => found.x === x;
   const isNear = (z, other) => z.every((value, k) => Math.abs(value - other[k]) < SAME);
 
@@ -211,11 +214,17 @@ export default interactive(({ model, redraw }) => {
     drawDigit(seen, x ?? blank);
     seen.setAttribute("aria-label", x ? `What the encoder gets: ${x.reduce((sum, v) => sum + v, 0)} pixels of ink` : "No picture yet");
   }
+  /* Whether the sliders stand where z is. */
+  function drawSliders(z) {
+    const now = performance.now();
+    if (pad.isDown() && now - moved < FOLLOW_MS) return false;
+    moved = now;
+    active.forEach((k, i) => sliders[i].update(z[k]));
+    return true;
+  }
   const budget = frameBudget();
   /* A part of the bounds. A pen that moves on does not start them anew: they follow it. */
-  function advance(busy) {
-    const share = budget();
-    const end = busy ? performance.now() + BESIDE_MS : share;
+  function advance(end) {
     work ??= { x, steps: termsOf(encoder, decoder, eps, x) };
     let step;
     do step = work.steps.next();
@@ -224,7 +233,6 @@ export default interactive(({ model, redraw }) => {
       found = { x: work.x, terms: step.value };
       work = null;
     }
-    redraw();
   }
 
   function describe(z, told) {
@@ -239,21 +247,26 @@ export default interactive(({ model, redraw }) => {
   }
 
   function draw() {
+    const [began, rest] = [performance.now(), budget()];
     const [digit, told, z] = ["digit", "told", "z"].map((trait) => model.get(trait));
     padPicker.input.value = String(digit);
     toldPicker.input.value = String(told);
-    active.forEach((k, i) => sliders[i].update(z[k]));
+    const follow = drawSliders(z);
     pad.paint(ink);
     const content = digit < 0 ? (x ? "your drawing" : "nothing yet") : `test digit ${digit + 1}, a ${digits[digit]}`;
     pad.canvas.setAttribute("aria-label", `Pad with ${content}`);
     drawSeen();
-    const moved = drawSheet(z);
+    const busy = drawSheet(z);
     bars.draw(found.terms, told);
     ownButton.disabled = clearButton.disabled = !x;
     bestButton.disabled = !x || !settled() || ranked(found.terms)[0].label === told;
     if (!x) said.say(`The pad is empty; the ten digits show the style of the sliders. Draw a digit: the encoder will be told that it is a ${told}.`);
-    else if (!settled()) advance(moved);
-    else if (!pad.isDown()) describe(z, told);
+    else if (settled() && !pad.isDown()) describe(z, told);
+    if (!follow || !settled()) redraw();
+    if (settled()) return;
+    const now = performance.now();
+    if (!busy) advance(rest);
+    else if (now - began < SPENT_MS) advance(now + BESIDE_MS);
   }
 
   const picture = (canvas, text, kind = "") => h("div", { class: `em2vae-picture ${kind}` }, canvas, h("span", {}, text));
