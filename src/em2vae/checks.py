@@ -88,3 +88,12 @@ def check_data(x: Tensor, data_dim: int, binary: bool = False) -> None:
             "x must be binary (0 or 1) under a Bernoulli likelihood, but it holds grey values: "
             "use em2vae.data.binarize(x), or fit(..., binarize='stochastic')"
         )
+
+
+def check_latent(z: Tensor, latent_dim: int) -> None:
+    """Raise ValueError if z is not a tensor of finite numbers (..., latent_dim)."""
+    if not (isinstance(z, Tensor) and z.ndim and z.shape[-1] == latent_dim):
+        shape = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
+        raise ValueError(f"z must be a tensor of shape (..., {latent_dim}), got {shape}")
+    if not bool(torch.isfinite(z).all()):
+        raise ValueError("z must be finite, but it contains NaN or infinity")

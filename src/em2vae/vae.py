@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal
 
-from em2vae.checks import check_data, check_like, check_positive
+from em2vae.checks import check_data, check_latent, check_like, check_positive
 from em2vae.densities import LogVarNormal, log_variance
 
 
@@ -125,11 +125,7 @@ class VAE(nn.Module):
         Raises TypeError or ValueError for a wrong last dimension, dtype or device, or a value that
         is not finite.
         """
-        if not (isinstance(z, Tensor) and z.ndim and z.shape[-1] == self.latent_dim):
-            shape = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
-            raise ValueError(f"z must be a tensor of shape (..., {self.latent_dim}), got {shape}")
-        if not bool(torch.isfinite(z).all()):
-            raise ValueError("z must be finite, but it contains NaN or infinity")
+        check_latent(z, self.latent_dim)
         check_like(z, next(self.parameters(), z), "z")
         return self.decoder(z)
 
