@@ -129,6 +129,15 @@ def test_the_bound_is_that_of_the_model():
     assert bits_per_dim(bound, 16) < 7.5
 
 
+def test_a_model_of_256_levels_learns_from_pictures_of_16_bits(tmp_path):
+    values = np.random.default_rng(0).integers(0, 65536, (12, 20, 20)).astype(np.uint16)
+    (tmp_path / "deep").mkdir()
+    for n, one in enumerate(values):
+        Image.fromarray(one).save(tmp_path / "deep" / f"{n}.png")
+    main([str(tmp_path / "deep"), str(tmp_path / "page.html"), *SMALL])
+    assert (tmp_path / "page.html").exists()
+
+
 def test_of_many_pictures_a_part_is_shown(tmp_path):
     x = (torch.arange(1201.0) % 256 / 255)[:, None].expand(1201, 4)
     write_page(model_of(4), Images(x, None, (), (1, 2, 2)), tmp_path / "page.html")

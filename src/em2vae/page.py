@@ -132,8 +132,9 @@ def train(images: Images, latent_dim: int, epochs: int | None, seed: int) -> Con
     Every tenth picture is held out, to tell what the model has understood from what it knows by
     heart.
     """
-    held_out = torch.arange(len(images.x)) % 10 == 9
-    parts = {"trained on": images.x[~held_out], "held out": images.x[held_out]}
+    x = (255 * images.x).round() / 255  # pictures of 16 bits have more levels
+    held_out = torch.arange(len(x)) % 10 == 9
+    parts = {"trained on": x[~held_out], "held out": x[held_out]}
     vae = ConvVAE(latent_dim, shape=images.shape, likelihood="logistic", seed=seed)
     steps = -(-len(parts["trained on"]) // BATCH)  # an epoch
     epochs = epochs or -(-STEPS // steps)
