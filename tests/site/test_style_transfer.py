@@ -603,7 +603,9 @@ def test_one_style_dimension_and_an_empty_pad_are_fine(open_page, digits):
 
 
 def test_models_that_it_cannot_show_are_refused(digits):
-    with pytest.raises(TypeError, match=r"vae must be an em2vae.ConditionalVAE, got VAE"):
+    with pytest.raises(
+        TypeError, match=r"vae must be an em2vae.conditional.ConditionalVAE, got VAE"
+    ):
         StyleTransfer(VAE(2, (4,)), *digits)
     with pytest.raises(TypeError, match="ConditionalVAE, got Linear"):
         StyleTransfer(nn.Linear(2, 784), *digits)

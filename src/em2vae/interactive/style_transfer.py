@@ -127,7 +127,9 @@ class StyleTransfer(InteractiveFigure):
 def check_conditional(vae) -> None:
     """Raise unless vae is a conditional model of 28x28 images with ten labels."""
     if not isinstance(vae, ConditionalVAE):
-        raise TypeError(f"vae must be an em2vae.ConditionalVAE, got {type(vae).__name__}")
+        raise TypeError(
+            f"vae must be an em2vae.conditional.ConditionalVAE, got {type(vae).__name__}"
+        )
     check_model(vae, least=1)
     if vae.n_classes != N_LABELS:
         raise ValueError(
