@@ -77,6 +77,28 @@ PALE = """() => {
     }
     return [...pale];
 }"""
+# From now on, notes of each canvas the texts of its last drawing that its sides or a clip cut off.
+WATCH_CANVASES = """() => {
+    const draws = CanvasRenderingContext2D.prototype, of = new Map();
+    const onPage = () => [...of].filter(([context]) => context.canvas.isConnected); // not axe's
+    window.cutTexts = () => onPage().flatMap(([, { texts }]) => texts);
+    const before = (name, note) => {
+        const original = draws[name];
+        draws[name] = function (...args) {
+            if (!of.has(this)) of.set(this, { texts: [] });
+            note.call(this, of.get(this), ...args);
+            return original.apply(this, args);
+        };
+    };
+    before("reset", (seen) => { seen.texts = []; seen.sides = null; });
+    before("rect", (seen, x, y, width) => { seen.rect = [x, x + width]; });
+    before("clip", (seen) => { seen.sides = seen.rect; });
+    before("fillText", function (seen, text, x) {
+        const { actualBoundingBoxLeft: l, actualBoundingBoxRight: r } = this.measureText(text);
+        const [low, high] = seen.sides ?? [0, this.canvas.width];
+        if (x - l < low - 2 || x + r > high + 2) seen.texts.push(`cut off: ${text}`);
+    });
+}"""
 THEME = "document.documentElement.dataset.theme"
 # The theme lets a keyboard reach what a narrower window makes scrollable 0.3 s after the resize.
 REACHABLE = """() => [...document.querySelectorAll("pre")]
@@ -93,6 +115,7 @@ def page(name, browser, opening):
     with opening(browser) as open_page:
         page = open_page(name, "file", dark=True, width=360)
         page.evaluate(AXE)
+        page.evaluate(WATCH_CANVASES)
         yield page
 
 
@@ -113,7 +136,8 @@ def test_a_dark_page_is_printed_dark_on_white(page):
 @pytest.mark.parametrize("look", RULES)
 def test_page_is_clean_accessible_and_no_wider_than_the_screen(page, look):
     put_on(page, look)
-    assert faults(page) + page.evaluate(OVERFLOWING) == [], page.url
+    cut = page.evaluate(OVERFLOWING) + page.evaluate("cutTexts()")
+    assert faults(page) + cut == [], page.url
     found = violations(page, look)
     assert not found.violations_count, f"{page.url}\n{found.generate_report()}"
 

@@ -718,7 +718,10 @@ export function plot({ palette, x, y, xLabel = "", yLabel = "", aspect = 1.5, xT
     context.textAlign = align;
     context.textBaseline = baseline;
     const apart = { bottom: -0.15 * em, top: 0.15 * em }[baseline] ?? 0; // from a line that it names
-    const [px, py] = [toX(dataX), toY(dataY) + apart];
+    const width = context.measureText(string).width;
+    const before = { left: 0, center: width / 2, right: width }[align];
+    const inside = Math.max(box.left + before, Math.min(box.right - width + before, toX(dataX))); // not cut off
+    const [px, py] = [inside, toY(dataY) + apart];
     Object.assign(context, { lineWidth: em / 4, strokeStyle: color("soft") }); // readable over lines
     context.setLineDash([]);
     context.strokeText(string, px, py);
