@@ -5,6 +5,7 @@ import {
 } from "./shared.js";
 
 const LABELS = [...Array(10).keys()];
+const named = (digit) => `${digit === 8 ? "an" : "a"} ${digit}`;
 const COLUMNS = 5; // of the sheet with the ten digits
 const SAME = 0.02; // two styles this close are one: a slider's step is 0.05
 const BESIDE_MS = 2; // of work on the bounds in a frame that also draws ten digits,
@@ -12,8 +13,8 @@ const SPENT_MS = 6; // unless that alone took longer than this
 const FOLLOW_MS = 200; // between two moves of the sliders while the pen is down: each lays out the page
 const CAPTION =
   "Draw a digit with a mouse, a finger or a pen, and say which digit it is: the encoder reads the style z, and " +
-  "the decoder writes all ten in it. Then tell it a wrong label: the style has to make up for that. What it takes " +
-  "over is KL, what it leaves is log-likelihood. ";
+  "the decoder writes all ten in it. Then tell it a wrong label: the log-likelihood falls, and the KL hardly moves. " +
+  "The bars are about the drawing, whatever the sliders show. ";
 
 // The bound under each label -------------------------------------------------------------------
 
@@ -62,7 +63,7 @@ function ranked(terms) {
 
 function costs(palette) {
   const figure = plot({
-    palette, x: [-0.6, 9.6], y: [0, 200], xTicks: 11, xLabel: "label", yLabel: "nats: KL (below) and −log-likelihood (above)", aspect: 2, minor: true,
+    palette, x: [-0.6, 9.6], y: [0, 200], xTicks: 11, xLabel: "label", yLabel: "nats: KL, and −log-likelihood above", aspect: 2, minor: true,
   });
   let drawn = []; // what it shows, and on what
   function draw(terms, told) {
@@ -146,13 +147,13 @@ export default interactive(({ model, redraw }) => {
   });
   const padPicker = select({
     label: "On the pad",
-    options: [["-1", "my drawing"], ...digits.map((digit, n) => [String(n), `test digit ${n + 1}: a ${digit}`])],
+    options: [["-1", "my drawing"], ...digits.map((digit, n) => [String(n), `test digit ${n + 1}: ${named(digit)}`])],
     value: String(model.get("digit")),
     onchange: (n) => pick(Number(n)),
   });
   const toldPicker = select({
     label: "The encoder is told",
-    options: LABELS.map((label) => [String(label), `a ${label}`]),
+    options: LABELS.map((label) => [String(label), named(label)]),
     value: String(model.get("told")),
     onchange: (label) => tell(Number(label)),
   });
@@ -238,10 +239,11 @@ export default interactive(({ model, redraw }) => {
   function describe(z, told) {
     const { kl, logLikelihood, elbo } = found.terms[told];
     const [best, second] = ranked(found.terms);
-    const percent = (share) => (share > 0.995 ? "over 99 %" : share < 0.005 ? "under 1 %" : `${Math.round(100 * share)} %`);
-    const read = `Told a ${told}, the encoder spends ${signed(kl, 1)} nats (KL) on the style; the log-likelihood is ${signed(logLikelihood, 1)}, the bound ${signed(elbo, 1)} nats. `;
+    const percent = (share) => `${share < 0.005 ? "under 1" : Math.round(100 * share)} %`;
+    const shares = best.share > 0.995 ? "over 99 %" : `${percent(best.share)}, ${named(second.label)} with ${percent(second.share)}`;
+    const read = `Told ${named(told)}, the encoder spends ${signed(kl, 1)} nats (KL) on the style; the log-likelihood is ${signed(logLikelihood, 1)}, the bound ${signed(elbo, 1)} nats. `;
     const highest = best.label === told ? "This is the highest of the ten bounds. " : `The highest of the ten bounds is that of ${best.label}, ${signed(best.elbo, 1)}. `;
-    const guess = `If bounds were log p(x | y), the drawing would be a ${best.label} with ${percent(best.share)}, a ${second.label} with ${percent(second.share)}.`;
+    const guess = `If bounds were log p(x | y), the drawing would be ${named(best.label)} with ${shares}.`;
     const other = isNear(z, mu) ? "" : ` The ten digits show ${isNear(z, blank) ? "the zero style" : "another style"}, not the drawing's.`;
     said.say(read + highest + guess + other);
   }
@@ -253,14 +255,14 @@ export default interactive(({ model, redraw }) => {
     toldPicker.input.value = String(told);
     const follow = drawSliders(z);
     pad.paint(ink);
-    const content = digit < 0 ? (x ? "your drawing" : "nothing yet") : `test digit ${digit + 1}, a ${digits[digit]}`;
+    const content = digit < 0 ? (x ? "your drawing" : "nothing yet") : `test digit ${digit + 1}, ${named(digits[digit])}`;
     pad.canvas.setAttribute("aria-label", `Pad with ${content}`);
     drawSeen();
     const busy = drawSheet(z);
     bars.draw(found.terms, told);
     ownButton.disabled = clearButton.disabled = !x;
     bestButton.disabled = !x || !settled() || ranked(found.terms)[0].label === told;
-    if (!x) said.say(`The pad is empty; the ten digits show the style of the sliders. Draw a digit: the encoder will be told that it is a ${told}.`);
+    if (!x) said.say(`The pad is empty; the ten digits show the style of the sliders. Draw a digit: the encoder will be told that it is ${named(told)}.`);
     else if (settled() && !pad.isDown()) describe(z, told);
     if (!follow || !settled()) redraw();
     if (settled()) return;
