@@ -66,9 +66,9 @@ MOVE_SLIDERS = f"""async (moves) => {{ {MEASURE}
     }}
     return times;
 }}"""
-# A pen that draws a ring on the pad, and the encoder that answers at each of its moves.
-DRAW = f"""async (moves) => {{ {MEASURE}
-    const pad = document.querySelector("[data-interactive='amortized-pad'] .em2vae-draggable");
+# A pen that draws a ring on the pad, and the networks that answer at each of its moves.
+DRAW = f"""async ([name, moves]) => {{ {MEASURE}
+    const pad = document.querySelector(`[data-interactive='${{name}}'] .em2vae-pad`);
     pad.scrollIntoView();
     pad.setPointerCapture = () => {{}}; // no real pointer is down
     await painted();
@@ -94,6 +94,8 @@ WATCH = """async ([name, button, count]) => {
     for (let i = 0; i < count; i++) times.push(await new Promise(requestAnimationFrame));
     return times.slice(1).map((time, i) => time - times[i]);
 }"""
+PADS = ["amortized-pad", "style-transfer"]
+SLOWER = 6  # times, as a phone
 ANIMATIONS = [  # figure, button, frames
     ("em-stepper", "Run", 120),
     ("amortized-pad", "Refine", 38),
@@ -151,6 +153,18 @@ def move_sliders(page) -> dict[str, dict]:
     return {name: work_and_latency(moved) for name, moved in page.evaluate(MOVE_SLIDERS, MOVES)}
 
 
+def draw_on(page, name: str) -> dict[str, dict]:
+    """Work and latency of a pen's moves on a figure's pad, and the same on a slower machine."""
+    times = {}
+    throttle = page.context.new_cdp_session(page)
+    for label, rate in ((name, 1), (f"{name}, {SLOWER} times slower", SLOWER)):
+        throttle.send("Emulation.setCPUThrottlingRate", {"rate": rate})
+        page.evaluate(DRAW, [name, 10])
+        times[label] = work_and_latency(page.evaluate(DRAW, [name, MOVES]))
+    throttle.send("Emulation.setCPUThrottlingRate", {"rate": 1})
+    return times
+
+
 def open_settled(browser, url: str):
     page = browser.new_page()
     page.goto(url)
@@ -180,15 +194,16 @@ def main() -> None:
         for name in PAGES:
             page = open_settled(browser, f"{url}{name}.html")
             sliders |= move_sliders(page)
-            if page.locator("[data-interactive='amortized-pad']").count():
-                drawing = work_and_latency(page.evaluate(DRAW, MOVES))
+            for pad in PADS:
+                if page.locator(f"[data-interactive='{pad}']").count():
+                    drawing |= draw_on(page, pad)
             for figure, button, count in ANIMATIONS:
                 if page.locator(f"[data-interactive='{figure}']").count():
                     times = page.evaluate(WATCH, [figure, button, count])
                     frames[f"{figure}: {button}"] = summary(times)
             page.close()
         result["slider to pixels, milliseconds"] = sliders
-        result["pen to ellipse, milliseconds"] = drawing
+        result["pen to pixels, milliseconds"] = drawing
         result["between frames, milliseconds"] = frames
         browser.close()
         server.shutdown()
