@@ -58,9 +58,10 @@ AXE = f"{AXE_SCRIPT}; axe.configure({{ rules: [{RULE}] }})"
 OVERFLOWING = """() => {
     const width = document.documentElement.clientWidth;
     if (document.documentElement.scrollWidth <= width) return [];
-    return [...document.querySelectorAll("body *")]
+    const wide = [...document.querySelectorAll("body *")]
         .filter((e) => e.getBoundingClientRect().right > width + 1)
         .map((e) => `${e.tagName.toLowerCase()}.${e.className}`);
+    return wide.length ? wide : ["text beyond its element"];
 }"""
 # Text that is less than 4.5 times as dark as white paper, which gets no backgrounds.
 PALE = """() => {
