@@ -19,6 +19,7 @@ together. Each run measures
 - sigma: a head whose softplus is the deviation, beside one that is the log-variance;
 - saved: chapter 11's thirty epochs in one go and with a file in between, how far the weights end
   up apart, and the size of such a file of chapter 11's model;
+- noise: how many times the gradient's variance grows where two processes draw the same noise;
 - float: where float32 ends. These need no training and are the same in every run.
 
 Then, once, `python -m em2vae.page` makes a page of 500 pieces of scikit-learn's two photographs.
@@ -286,6 +287,23 @@ def saved_half_way(x: Tensor, vae: VAE, seed: int) -> dict:
         return {"apart": apart, "megabytes": file.stat().st_size / 1e6}
 
 
+def noise_in_common(vae: VAE, x: Tensor, seed: int, n_draws: int = 100) -> float:
+    """How many times the gradient's variance grows when two halves of a batch draw one noise."""
+    variances, own = [], vae.noise
+    for common in (True, False):
+        generator, gradients = seeded(seed), []
+        for _ in range(n_draws):
+            eps = torch.randn((1, *vae.encode(x).mean.shape), generator=generator)
+            if common:
+                eps[:, len(x) // 2 :] = eps[:, : len(x) // 2]
+            vae.noise = lambda like, n_samples, generator=None, eps=eps: eps
+            gradient = torch.autograd.grad(vae(x), vae.parameters())
+            gradients.append(torch.cat([g.flatten() for g in gradient]))
+        variances.append(torch.stack(gradients).var(0).sum().item())
+    vae.noise = own
+    return variances[0] / variances[1]
+
+
 def where_float32_ends() -> dict:
     """The first logit or log-variance in steps of 0.01 at which a formula breaks."""
     values = torch.arange(0, 200, 0.01)
@@ -324,6 +342,8 @@ def run(seed: int) -> dict[str, float]:
     result |= prefixed("free", codes_for_free(x, x_binary, x_test, seed))
     result |= prefixed("sigma", deviations(x, x_test, seed))
     result |= prefixed("saved", saved_half_way(x, vae, seed))
+    result["noise-start"] = noise_in_common(VAE(20, (400,), seed=seed), x_binary[:128], seed)
+    result["noise-trained"] = noise_in_common(vae, x_binary[:128], seed)
     return result | prefixed("float", where_float32_ends())
 
 
