@@ -37,7 +37,7 @@ def sources(folder: Path) -> list[Path]:
 
 def dependencies(root: Path) -> list[Path]:
     """The pins, the library, and the benchmarks' results that chapters show."""
-    names = ("claims", "libraries", "quality", "lab")
+    names = ("claims", "libraries", "quality", "lab", "practice")
     results = (root / f"benchmarks/results/{name}.json" for name in names)
     results = filter(Path.exists, results)  # a small test book has none
     return [root / "requirements.txt", *sources(root / "src"), *results]
