@@ -393,10 +393,13 @@ def own_page(n: int = 500) -> dict:
 
 def digits(name: str) -> int:
     """Decimals that a number is worth, by its unit."""
-    shares = name.startswith(("stranger", "variation", "sigma-negative"))
-    if (shares and not name.endswith("nats")) or name.endswith(("active", "paid")):
+    if name.endswith(("active", "paid")):
         return 0
-    return 2 if name.startswith(("colour", "free-deviation", "free-factor", "float")) else 1
+    if name.startswith(("stranger", "sigma-negative")) and not name.endswith("nats"):
+        return 0
+    if name == "free-factor":
+        return 3
+    return 2 if name.startswith(("colour", "free-deviation", "float")) else 1
 
 
 def summary(runs: dict[str, dict[str, float]]) -> dict:
