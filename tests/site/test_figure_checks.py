@@ -22,6 +22,7 @@ from em2vae.interactive.gumbel_simplex import GumbelSimplex
 from em2vae.interactive.jensen import Jensen
 from em2vae.interactive.kl_explorer import KLExplorer
 from em2vae.interactive.latent_explorer import LatentExplorer
+from em2vae.interactive.likelihood_lab import LikelihoodLab
 from em2vae.interactive.loss_scaling import LossScaling
 from em2vae.interactive.mean_field import MeanField
 from em2vae.interactive.monte_carlo_integral import MonteCarloIntegral
@@ -79,6 +80,7 @@ BUILD = {
     "jensen": lambda data: Jensen(),
     "kl-explorer": lambda data: KLExplorer(),
     "mean-field": lambda data: MeanField(),
+    "likelihood-lab": lambda data: LikelihoodLab(*data.x[:2].view(2, 28, 28)),
     "vae-lab": lambda data: VaeLab(data.x, data.labels, data.x, data.labels),
     "style-transfer": lambda data: StyleTransfer(ConditionalVAE(2, (4,)), data.x, data.labels),
 }

@@ -6,13 +6,13 @@ const CELL_VARIANCE = LEVELS ** -2 / 12; // of a point drawn uniformly from a ce
 const STEP = 0.05; // of log10(scale), between the points of a curve
 const MOST_BITS = 12; // on show in the plot of the whole picture
 const DARKEST = 16; // bits that are black in the picture of bits
-const [TALLEST, CUT] = [4, 1.25]; // bars of the end levels go up to so many times the highest other
+const [CUT, TALLEST, FAINT] = [1.25, 4, 5e-4]; // end levels are cut at TALLEST times the highest other, unless that is FAINT
 const MARK = "#d55e00"; // on a picture, which is black and white in every theme
 const CURVES = [
-  { name: "normal, density", color: 3, dash: [2, 4] },
-  { name: "normal, dequantized", color: 2, dash: [8, 4] },
-  { name: "normal, mass of cells", color: 1, dash: [] },
-  { name: "discretized logistic", color: 0, dash: [] },
+  { name: "normal, density", short: "density", color: 3, dash: [2, 4] },
+  { name: "normal, dequantized", short: "dequantized", color: 2, dash: [8, 4] },
+  { name: "normal, mass of cells", short: "cells", color: "text", dash: [] },
+  { name: "discretized logistic", short: "logistic", color: 0, dash: [] },
 ];
 const CAPTION =
   "One pixel's output and what it says of each grey level, and the bits of the level that is true. Click into a picture, or slide row and column, for " +
@@ -141,7 +141,7 @@ function saysOfPixel(name, { k, p, bits, sum, lost, kernel }) {
   if (name === "discretized logistic" || name === "normal, mass of cells")
     return `Its probability is ${share(p)}: ${cost}. All 256 add up to ${total(sum)}; the end levels take what lies outside [0, 1], ${share(lost)}.`;
   if (name === "normal, dequantized")
-    return `Its probability is at least ${share(p)}: ${cost}. The 256 bounds add up to ${total(sum)}; outside [0, 1], where no level is, ${share(lost)} of the normal are lost.`;
+    return `Its probability is at least ${share(p)}: ${cost}. The 256 bounds add up to ${total(sum)}; outside [0, 1], where no level is, ${share(lost)} of the normal is lost.`;
   return `The density there, times the width of a cell, is ${share(p)}: “${cost}”. It is no probability: the 256 numbers add up to ${total(sum)}, and nothing keeps one of them below 1.`;
 }
 
@@ -227,14 +227,14 @@ export default interactive(({ model, redraw }) => {
   const index = (label, count, oninput) =>
     slider({ label, min: 0, max: count - 1, step: 1, value: 0, format: String, oninput });
   const sliders = {
-    mean: slider({ label: "Mean", note: "of the pixel", min: 0, max: 1, step: 0.005, value: 0, format: (v) => v.toFixed(3), oninput: (mean) => set({ mean }) }),
-    scale: slider({ label: "Scale", note: "of all", min: ends[0], max: ends[1], step: 0.02, value: 0, format: (log) => brief(10 ** log), oninput: setScale }),
+    mean: slider({ label: "Mean μ", min: 0, max: 1, step: 0.005, value: 0, format: (v) => v.toFixed(3), oninput: (mean) => set({ mean }) }),
+    scale: slider({ label: "Scale τ", min: ends[0], max: ends[1], step: 0.02, value: 0, format: (log) => brief(10 ** log), oninput: setScale }),
     row: index("Row", H, (row) => pick(row, model.get("column"))),
     column: index("Column", W, (column) => pick(model.get("row"), column)),
   };
   const bestButton = button("Best scale", () => setScale(Math.log10(found.best.scale)));
   const drawButton = button("Draw again", () => set({ seed: model.get("seed") + 1 }));
-  const meanButton = button("Decoder’s mean", () => pick(model.get("row"), model.get("column")));
+  const meanButton = button("Decoder's mean", () => pick(model.get("row"), model.get("column")));
   const hardestButton = button("Hardest pixel", () => pick(Math.floor(hardest / W), hardest % W));
   let hardest = 0; // the pixel with the most bits
 
@@ -247,7 +247,8 @@ export default interactive(({ model, redraw }) => {
     handles: () => [[LEVELS * model.get("mean"), 0]],
   });
   const whole = plot({
-    palette, x: [ends[0], ends[1]], y: [0, MOST_BITS], xTicks: 4, xLabel: "one scale for all pixels", yLabel: "bits a pixel, whole picture", aspect: 1.4, minor: true,
+    palette, x: [ends[0], ends[1]], y: [0, MOST_BITS], xTicks: 4, xLabel: "one scale for all pixels", yLabel: "bits a pixel, whole picture", minor: true,
+    aspect: 1.217, // as high as the bars, whose column is 1.15 times as wide
     xFormat: (log) => String(Number((10 ** log).toPrecision(2))),
     onpick: (x) => model.get("likelihood") !== "Bernoulli" && setScale(x),
     handles: () => [[Math.log10(model.get("scale")), shownBits]],
@@ -273,10 +274,10 @@ export default interactive(({ model, redraw }) => {
       const context = canvas.getContext("2d");
       context.imageSmoothingEnabled = false;
       context.drawImage(small, 0, 0, canvas.width, canvas.height);
-      const corner = [zoom * (d % W), zoom * Math.floor(d / W)];
-      for (const [style, width, out] of [["#fff", 2, 4], [MARK, 3, 2]]) {
+      const [left, top] = [[d % W, W], [Math.floor(d / W), H]].map(([at, count]) => within(zoom * at - 2, [2, zoom * (count - 1) - 6]));
+      for (const [style, width] of [["#fff", 7], [MARK, 3]]) {
         Object.assign(context, { strokeStyle: style, lineWidth: width });
-        context.strokeRect(corner[0] - out, corner[1] - out, zoom + 2 * out, zoom + 2 * out);
+        context.strokeRect(left, top, zoom + 4, zoom + 4);
       }
       canvas.setAttribute("aria-label", `${name}, ${W} by ${H} pixels; row ${Math.floor(d / W)}, column ${d % W} is chosen`);
     }
@@ -286,16 +287,17 @@ export default interactive(({ model, redraw }) => {
     truth: picture("The true picture", "The true picture"),
     mean: picture("Its mean picture", "The mean picture"),
     draw: picture("A draw", "A draw of the likelihood"),
-    bits: picture(`Bits of each pixel (black: ${DARKEST})`, "Bits of each pixel"),
+    bits: picture(`Its bits (black: ${DARKEST})`, "Bits of each pixel"),
   };
   const said = sentence();
 
-  /* How high the plot goes: the inner levels and, up to a limit, the end levels. */
+  /* How high the plot goes: to the inner levels and, in sight of these, to the end levels. */
   function topOf(heights) {
     const inner = Math.max(...heights.slice(1, -1));
-    const top = CUT * Math.max(inner, Math.min(TALLEST * inner, Math.max(heights[0], heights.at(-1))) || Math.max(...heights));
+    const outer = Math.max(heights[0], heights.at(-1));
+    const top = CUT * Math.max(inner, inner > FAINT ? Math.min(TALLEST * inner, outer) : outer);
     const power = 10 ** Math.floor(Math.log10(top));
-    return power * [1, 1.5, 2, 3, 5, 7, 10].find((factor) => factor * power >= top);
+    return power * [1, 1.25, 1.5, 2, 3, 5, 7, 10].find((factor) => factor * power >= top);
   }
 
   /* The continuous distribution behind the levels, as a curve: levels, and mass a level. */
@@ -331,7 +333,7 @@ export default interactive(({ model, redraw }) => {
       bars.line(at, density, { width: 1.5 });
       for (const edge of [0, LEVELS]) bars.line([edge, edge], [0, top], { color: "text", width: 1, dash: [2, 3] });
       for (const end of [0, LEVELS - 1])
-        if (heights[end] > top) bars.text(share(heights[end]), end ? LEVELS - 3 : 3, 0.78 * top, { align: end ? "right" : "left", color: 0 });
+        if (heights[end] > top) bars.text(`level ${end}: ${share(heights[end])}`, end ? LEVELS - 3 : 3, 0.78 * top, { align: end ? "right" : "left", color: 0 });
     }
     bars.points([LEVELS * mean], [0.03 * top], { shape: "triangle", radius: 6 });
     bars.line([k + 0.5, k + 0.5], [0, 0.88 * top], { color: "accent", dash: [6, 4] });
@@ -349,8 +351,8 @@ export default interactive(({ model, redraw }) => {
       whole.line(grid, curves[curve.name], { ...curve, width: curve.name === name ? 4 : 1.5 });
     let room = Infinity;
     for (const curve of [...CURVES].sort((a, b) => curves[b.name].at(-1) - curves[a.name].at(-1))) {
-      room = Math.min(curves[curve.name].at(-1), room - 0.95);
-      whole.text(curve.name, ends[1] - 0.05, room, { align: "right", color: curve.color });
+      room = Math.min(curves[curve.name].at(-1), room - 1.2);
+      whole.text(curve.short, ends[1] - 0.05, room, { align: "right", color: curve.color });
     }
     if (name === "Bernoulli") return;
     if (best) whole.points([Math.log10(best.scale)], [best.bits], { shape: "cross", radius: 6 });
@@ -397,11 +399,13 @@ export default interactive(({ model, redraw }) => {
   }
 
   return {
-    buttons: [bestButton, drawButton, meanButton, hardestButton],
+    buttons: [likelihoodPicker.element, bestButton, drawButton, meanButton, hardestButton],
     content: [
-      h("div", { class: "em2vae-body" }, h("div", { class: "em2vae-side" }, bars.canvas), h("div", { class: "em2vae-side" }, whole.canvas)),
-      h("div", { class: "em2vae-sliders" }, likelihoodPicker.element, ...Object.values(sliders).map(({ element }) => element)),
-      h("div", { class: "em2vae-four" }, ...Object.values(pictures).map(({ element }) => element)),
+      h("div", { class: "em2vae-bench" },
+        h("div", { class: "em2vae-body" }, bars.canvas, whole.canvas),
+        h("div", { class: "em2vae-sliders" }, ...Object.values(sliders).map(({ element }) => element)),
+        h("div", { class: "em2vae-four" }, ...Object.values(pictures).map(({ element }) => element)),
+      ),
       said.element,
     ],
     caption: CAPTION,
