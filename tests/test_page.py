@@ -14,6 +14,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from comm import DummyComm
 from PIL import Image
 from torch import nn
 
@@ -144,6 +145,22 @@ def test_of_many_pictures_a_part_is_shown(tmp_path):
     shown = np.frombuffer(state_of(tmp_path / "page.html")["_images"], np.uint8)[::4]
     assert len(shown) == 500 and shown[0] == 0 and shown[-1] == 1200 % 256
     assert set(np.diff(shown.astype(int)) % 256) == {2, 3}
+
+
+def test_the_notebook_that_writes_a_page_keeps_no_figure(tmp_path, monkeypatch):
+    told = []  # what a kernel would send, and a notebook would store
+
+    def kernel(**message):
+        told.append(message["data"]["state"])
+        return DummyComm(**message)
+
+    monkeypatch.setattr("ipywidgets.comm.create_comm", kernel)
+    images = Images(torch.rand(9, 4), None, (), (1, 2, 2))
+    LatentExplorer(model_of(4), images.x, shape=images.shape)
+    assert any("_esm" in state for state in told)
+    told.clear()
+    write_page(model_of(4), images, tmp_path / "page.html")
+    assert not any("_esm" in state for state in told)
 
 
 def test_pictures_without_labels_are_numbered(tmp_path):

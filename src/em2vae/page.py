@@ -16,6 +16,7 @@ from pathlib import Path
 from string import Template
 
 import torch
+from comm import DummyComm
 from ipywidgets.embed import dependency_state
 from torch import Tensor
 
@@ -92,6 +93,15 @@ ABOUT = (
 )
 
 
+class FileExplorer(LatentExplorer):
+    """The explorer of a file: a notebook that writes one keeps no copy among its own figures."""
+
+    _esm, _css = LatentExplorer._esm, LatentExplorer._css
+
+    def open(self) -> None:
+        self.comm = DummyComm(target_name="jupyter.widget")
+
+
 def write_page(
     vae: VAE, images: Images, path: str | os.PathLike, title: str = "Latent explorer"
 ) -> None:
@@ -112,7 +122,7 @@ def write_page(
     """
     x, labels, names, shape = images
     chosen = torch.linspace(0, len(x) - 1, min(MOST, len(x))).round().long()
-    explorer = LatentExplorer(
+    explorer = FileExplorer(
         vae, x[chosen], None if labels is None else labels[chosen], shape=shape, names=names
     )
     page = PAGE.substitute(
