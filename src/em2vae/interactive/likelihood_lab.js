@@ -15,9 +15,10 @@ const CURVES = [
   { name: "discretized logistic", short: "logistic", color: 0, dash: [] },
 ];
 const CAPTION =
-  "One pixel's output and what it says of each grey level, and the bits of the level that is true. Click into a picture, or slide row and column, for " +
-  "another pixel; drag in the plots, or slide, for its mean and for the scale of all. Go down with the scale: a pixel that the mean misses costs a normal more and more, a logistic far less. " +
-  "Put a normal at 0 and compare its dequantized bound with its mass of cells: what lies outside is lost, or goes to the end levels. Then let its density run away: mean on the level, smallest scale.";
+  "How likely one pixel of a decoder's picture makes each grey level, and how many bits the true level costs. Click into a picture, or slide row and column, to choose " +
+  "another pixel; drag in a plot, or slide, to change its mean or the scale of all. Make the scale smaller: where the mean is wrong, a normal pays far more than a logistic. " +
+  "Give a normal the mean 0 and compare its dequantized bound with its mass of cells: what lies outside [0, 1] is lost there, and goes to the end levels here. " +
+  "Then let a density run away: its mean on the level, and the smallest scale.";
 
 // Likelihoods ----------------------------------------------------------------------------------
 
