@@ -3,6 +3,7 @@ import { button, bytesOf, frameBudget, h, interactive, plot, seededRandom, selec
 const LEVELS = 256;
 const HALF_LOG_2PI = 0.5 * Math.log(2 * Math.PI);
 const CELL_VARIANCE = LEVELS ** -2 / 12; // of a point drawn uniformly from a cell
+const SURE = [Number.EPSILON, 1 - Number.EPSILON]; // a probability of 0 or 1 counts as these
 const STEP = 0.05; // of log10(scale), between the points of a curve
 const MOST_BITS = 12; // on show in the plot of the whole picture
 const DARKEST = 16; // bits that are black in the picture of bits
@@ -14,6 +15,7 @@ const CURVES = [
   { name: "normal, mass of cells", short: "cells", color: "text", dash: [] },
   { name: "discretized logistic", short: "logistic", color: 0, dash: [] },
 ];
+const SQUARED = ["normal, density", "normal, dequantized"]; // whose bits are squared errors and a constant
 const CAPTION =
   "How likely one pixel of a decoder's picture makes each grey level, and how many bits the true level costs. Click into a picture, or slide row and column, to choose " +
   "another pixel; drag in a plot, or slide, to change its mean or the scale of all. Make the scale smaller: where the mean is wrong, a normal pays far more than a logistic. " +
@@ -21,6 +23,8 @@ const CAPTION =
   "Then let a density run away: its mean on the level, and the smallest scale.";
 
 // Likelihoods ----------------------------------------------------------------------------------
+
+const within = (value, [low, high]) => Math.max(low, Math.min(high, value));
 
 const logSigmoid = (v) => Math.min(v, 0) - Math.log1p(Math.exp(-Math.abs(v)));
 
@@ -62,7 +66,7 @@ export function logMass(a, b) {
    place, in nats. A density in [0, 1] counts as that times the width of a cell. */
 export const likelihoods = {
   Bernoulli: () => (k, mean) => {
-    const p = Math.min(Math.max(mean, Number.EPSILON), 1 - Number.EPSILON);
+    const p = within(mean, SURE);
     return k >= LEVELS / 2 ? Math.log(p) : Math.log1p(-p); // of a picture made black and white
   },
   "normal, density": (scale) => {
@@ -105,11 +109,19 @@ export function outside(name, scale, mean) {
   return tail(-below) + tail(above);
 }
 
+/* What a Bernoulli's formula, mean^x (1 - mean)^(1 - x), gives the 256 grey levels x in all. */
+export function sumOfFormula(mean) {
+  const p = within(mean, SURE);
+  let sum = 0;
+  for (let k = 0; k < LEVELS; k++) sum += (1 - p) * (p / (1 - p)) ** (k / (LEVELS - 1));
+  return sum;
+}
+
 /* Levels drawn from uniform u and normal z (D,); beyond the first and the last, these. */
 export function drawLevels(name, scale, means, { u, z }) {
   if (name === "Bernoulli") return means.map((mean, d) => (u[d] < mean ? LEVELS - 1 : 0));
   const noise = name === "discretized logistic" ? u.map((v) => Math.log(v) - Math.log1p(-v)) : z;
-  return means.map((mean, d) => Math.max(0, Math.min(LEVELS - 1, Math.floor(LEVELS * (mean + scale * noise[d])))));
+  return means.map((mean, d) => within(Math.floor(LEVELS * (mean + scale * noise[d])), [0, LEVELS - 1]));
 }
 
 /* Where a parabola through the values at x - step, x and x + step is lowest. */
@@ -135,10 +147,10 @@ const total = (sum) => (Math.abs(sum - 1) < 5e-4 ? "1" : Number(sum.toPrecision(
 const brief = (scale) => String(Number(scale.toPrecision(3)));
 
 /* What the numbers of one pixel are, under each likelihood. */
-function saysOfPixel(name, { k, p, bits, sum, lost, kernel }) {
+function saysOfPixel(name, { k, p, bits, sum, lost, formula }) {
   const cost = `${inBits(bits)} bits`;
   if (name === "Bernoulli")
-    return `In black and white it counts as ${k >= LEVELS / 2 ? "1" : "0"}, which has probability ${share(p)}: ${cost}, of another picture. Put grey levels into the formula, and what it gives all 256 adds up to ${total(kernel)}, not to 1.`;
+    return `In black and white it counts as ${k >= LEVELS / 2 ? "1" : "0"}, which has probability ${share(p)}: ${cost}, of another picture. Put grey levels into the formula, and what it gives all 256 adds up to ${total(formula)}, not to 1.`;
   if (name === "discretized logistic" || name === "normal, mass of cells")
     return `Its probability is ${share(p)}: ${cost}. All 256 add up to ${total(sum)}; the end levels take what lies outside [0, 1], ${share(lost)}.`;
   if (name === "normal, dequantized")
@@ -169,7 +181,9 @@ export default interactive(({ model, redraw }) => {
   const totals = Object.fromEntries(CURVES.map(({ name }) => [name, new Float64Array(grid.length)])); // at the decoder's means
   const budget = frameBudget();
   let noise = {};
-  let found = {}; // the curve and the best scale of a likelihood and a mean
+  let found = {}; // the curves and the best scale of a likelihood and a mean
+  let hardest = 0; // the pixel with the most bits
+  let shownBits = 0; // a pixel, of the whole picture
 
   const work = (function* () {
     for (const { name } of CURVES)
@@ -188,9 +202,7 @@ export default interactive(({ model, redraw }) => {
     for (const [trait, value] of Object.entries(traits)) model.set(trait, value);
     model.save_changes();
   }
-  const chosen = () => W * model.get("row") + model.get("column");
   const pick = (row, column) => set({ row, column, mean: decoded[W * row + column] });
-  const within = (value, [low, high]) => Math.max(low, Math.min(high, value));
   const setScale = (log) => set({ scale: 10 ** within(log, ends) });
 
   function noiseOf(seed) {
@@ -237,7 +249,6 @@ export default interactive(({ model, redraw }) => {
   const drawButton = button("Draw again", () => set({ seed: model.get("seed") + 1 }));
   const meanButton = button("Decoder's mean", () => pick(model.get("row"), model.get("column")));
   const hardestButton = button("Hardest pixel", () => pick(Math.floor(hardest / W), hardest % W));
-  let hardest = 0; // the pixel with the most bits
 
   // Draw
   const palette = model.get("_palette");
@@ -254,7 +265,6 @@ export default interactive(({ model, redraw }) => {
     onpick: (x) => model.get("likelihood") !== "Bernoulli" && setScale(x),
     handles: () => [[Math.log10(model.get("scale")), shownBits]],
   });
-  let shownBits = 0;
   const zoom = Math.max(2, Math.floor(224 / Math.max(H, W)));
   const small = h("canvas", { width: W, height: H });
   function picture(text, name) {
@@ -360,42 +370,55 @@ export default interactive(({ model, redraw }) => {
     whole.points([Math.log10(scale)], [Math.min(bits, MOST_BITS)], { color: "accent", radius: 7 });
   }
 
-  function draw() {
-    advance();
-    const [name, mean, scale, seed] = ["likelihood", "mean", "scale", "seed"].map((trait) => model.get(trait));
-    const d = chosen();
-    const k = levels[d];
-    const means = decoded.slice();
-    means[d] = mean;
-    const costs = bitsOf(name, scale, levels, means);
-    const bits = meanOf(costs);
-    shownBits = bits;
-    hardest = costs.indexOf(Math.max(...costs));
+  function drawControls(name, scale, d, mean) {
     for (const [trait, { update }] of Object.entries(sliders)) update(trait === "scale" ? Math.log10(scale) : model.get(trait));
     likelihoodPicker.input.value = name;
     sliders.scale.input.disabled = name === "Bernoulli";
     meanButton.disabled = mean === decoded[d];
     hardestButton.disabled = d === hardest;
+  }
+
+  function drawPictures(name, scale, d, means, costs) {
+    const grey = (values) => Float64Array.from(values, (level) => level / (LEVELS - 1));
     const dark = (values) => (model.get("_ink") ? values : values.map((value) => 1 - value));
-    pictures.truth.paint(dark(Float64Array.from(levels, (level) => level / (LEVELS - 1))), d);
+    pictures.truth.paint(dark(grey(levels)), d);
     pictures.mean.paint(dark(means), d);
-    pictures.draw.paint(dark(drawLevels(name, scale, means, noiseOf(seed)).map((level) => level / (LEVELS - 1))), d);
+    pictures.draw.paint(dark(grey(drawLevels(name, scale, means, noiseOf(model.get("seed"))))), d);
     pictures.bits.paint(costs.map((value) => value / DARKEST), d);
+  }
+
+  /* What a likelihood says of all levels of one pixel, and of its true one, k. */
+  function saidOf(name, scale, mean, k) {
     const logP = likelihoods[name](scale);
-    const shown = name === "Bernoulli" ? [0, LEVELS - 1] : Array.from({ length: LEVELS }, (_, level) => level);
+    const shown = name === "Bernoulli" ? [0, LEVELS - 1] : [...Array(LEVELS).keys()];
     const heights = Float64Array.from(shown, (level) => Math.exp(logP(level, mean)));
-    const one = { name, scale, mean, k, heights, p: Math.exp(logP(k, mean)), bits: costs[d] };
-    Object.assign(one, { sum: heights.reduce((a, b) => a + b, 0), lost: outside(name, scale, mean), kernel: sumOfKernel(mean) });
+    return {
+      name, scale, mean, k, heights, p: Math.exp(logP(k, mean)), bits: -logP(k, mean) / Math.LN2,
+      sum: heights.reduce((a, b) => a + b, 0), lost: outside(name, scale, mean), formula: sumOfFormula(mean),
+    };
+  }
+
+  function draw() {
+    advance();
+    const [name, mean, scale] = ["likelihood", "mean", "scale"].map((trait) => model.get(trait));
+    const d = W * model.get("row") + model.get("column");
+    const means = decoded.slice();
+    means[d] = mean;
+    const costs = bitsOf(name, scale, levels, means);
+    const bits = (shownBits = meanOf(costs));
+    hardest = costs.indexOf(Math.max(...costs));
+    const one = saidOf(name, scale, mean, levels[d]);
+    drawControls(name, scale, d, mean);
+    drawPictures(name, scale, d, means, costs);
     drawBars(one);
     if (!done) return false;
     const { curves, best } = look(name, d, means);
     bestButton.disabled = !best || Math.abs(best.scale / scale - 1) < 1e-6;
     drawWhole({ name, scale, bits, curves, best });
-    const isNormal = name === "normal, dequantized" || name === "normal, density";
-    const errors = isNormal ? bits - likelihoods["normal, density"](scale)(0, 0) / -Math.LN2 : null;
+    const errors = SQUARED.includes(name) ? bits + likelihoods["normal, density"](scale)(0, 0) / Math.LN2 : null;
     said.say(
-      `Row ${model.get("row")}, column ${model.get("column")}: level ${k}, mean ${mean.toFixed(3)} (level ${(LEVELS * mean).toFixed(0)}). ${saysOfPixel(name, one)} ` +
-      saysOfPicture({ name, scale, bits, nats: bits * levels.length * Math.LN2, best, errors }),
+      `Row ${model.get("row")}, column ${model.get("column")}: level ${levels[d]}, mean ${mean.toFixed(3)} (level ${(LEVELS * mean).toFixed(0)}). ` +
+      `${saysOfPixel(name, one)} ${saysOfPicture({ name, scale, bits, nats: bits * levels.length * Math.LN2, best, errors })}`,
     );
   }
 
@@ -414,12 +437,3 @@ export default interactive(({ model, redraw }) => {
     traits: ["likelihood", "row", "column", "mean", "scale", "seed"],
   };
 });
-
-/* What mean^x (1 - mean)^(1 - x), a Bernoulli's formula, gives the 256 grey levels x in all. */
-export function sumOfKernel(mean) {
-  const p = Math.min(Math.max(mean, Number.EPSILON), 1 - Number.EPSILON);
-  const logit = Math.log(p) - Math.log1p(-p);
-  let sum = 0;
-  for (let k = 0; k < LEVELS; k++) sum += (1 - p) * Math.exp((k / (LEVELS - 1)) * logit);
-  return sum;
-}
