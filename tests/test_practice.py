@@ -110,6 +110,9 @@ SAID = {  # what the answers say of their numbers
     "means are better features than draws": lambda r: (
         r["probe-mu-100"] > r["probe-z-100"] and r["probe-mu-4000"] > r["probe-z-4000"]
     ),
+    "raw pixels do as well": lambda r: all(
+        r[f"probe-pixels-{n}"] > r[f"probe-mu-{n}"] - 2 for n in practice.LABELS
+    ),
     "codes without a price are wide": lambda r: r["free-deviation"] > 1,
     "and cost more than they bring": lambda r: r["free-elbo"] < r["latents-20-elbo"],
     "training images have the better bound": lambda r: r["latents-20-train"] > r["latents-20-elbo"],
