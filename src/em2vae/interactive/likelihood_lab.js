@@ -274,13 +274,14 @@ export default interactive(({ model, redraw }) => {
       const at = (offset, length, count) => within(Math.floor((offset / length) * count), [0, count - 1]);
       pick(at(clientY - box.top, box.height, H), at(clientX - box.left, box.width, W));
     });
-    /* Shows how dark each pixel is, 0 to 1, and where the chosen one is. */
-    function paint(darkness, d) {
+    let painted = "";
+    /* Shows how dark each pixel is, 0 to 1, and where the chosen one is; the same key, the same picture. */
+    function paint(d, key, darkness) {
+      if (`${d} ${key}` === painted) return;
+      painted = `${d} ${key}`;
       const image = new ImageData(W, H);
-      darkness.forEach((value, i) => {
-        image.data.fill(255 * (1 - value), 4 * i, 4 * i + 3);
-        image.data[4 * i + 3] = 255;
-      });
+      const pixels = new Uint32Array(image.data.buffer); // opaque, the same in all three channels
+      darkness().forEach((value, i) => (pixels[i] = 0xff000000 | (Math.round(255 * (1 - within(value, [0, 1]))) * 0x10101)));
       small.getContext("2d").putImageData(image, 0, 0);
       const context = canvas.getContext("2d");
       context.imageSmoothingEnabled = false;
@@ -381,10 +382,12 @@ export default interactive(({ model, redraw }) => {
   function drawPictures(name, scale, d, means, costs) {
     const grey = (values) => Float64Array.from(values, (level) => level / (LEVELS - 1));
     const dark = (values) => (model.get("_ink") ? values : values.map((value) => 1 - value));
-    pictures.truth.paint(dark(grey(levels)), d);
-    pictures.mean.paint(dark(means), d);
-    pictures.draw.paint(dark(grey(drawLevels(name, scale, means, noiseOf(model.get("seed"))))), d);
-    pictures.bits.paint(costs.map((value) => value / DARKEST), d);
+    const seed = model.get("seed");
+    const state = [name, scale, means[d]].join();
+    pictures.truth.paint(d, "", () => dark(grey(levels)));
+    pictures.mean.paint(d, means[d], () => dark(means));
+    pictures.draw.paint(d, `${state} ${seed}`, () => dark(grey(drawLevels(name, scale, means, noiseOf(seed)))));
+    pictures.bits.paint(d, state, () => costs.map((value) => value / DARKEST));
   }
 
   /* What a likelihood says of all levels of one pixel, and of its true one, k. */
@@ -400,6 +403,7 @@ export default interactive(({ model, redraw }) => {
 
   function draw() {
     advance();
+    if (!done) return false;
     const [name, mean, scale] = ["likelihood", "mean", "scale"].map((trait) => model.get(trait));
     const d = W * model.get("row") + model.get("column");
     const means = decoded.slice();
@@ -411,7 +415,6 @@ export default interactive(({ model, redraw }) => {
     drawControls(name, scale, d, mean);
     drawPictures(name, scale, d, means, costs);
     drawBars(one);
-    if (!done) return false;
     const { curves, best } = look(name, d, means);
     bestButton.disabled = !best || Math.abs(best.scale / scale - 1) < 1e-6;
     drawWhole({ name, scale, bits, curves, best });
