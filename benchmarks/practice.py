@@ -9,9 +9,7 @@ together. Each run measures
 
 - latents-K: chapter 11's model and recipe with K latent dimensions: ELBO, dimensions that are
   active (eq. active-units) and those that cost more than 0.15 nats;
-- conv, few: chapter 17's model beside it, with 4,000 images and with 250;
-- variation: the raggedness of its pictures; colour: chapter 17's bits a value on patches of two
-  photographs;
+- colour: bits a value of chapter 17's discretized logistic, on patches of two photographs;
 - stranger-NAME-SCORE: the area under the ROC curve, in per cent, with which a score tells 1,000
   pictures of a kind from the 1,000 test digits; 50 would be chance, below 50 it takes the strangers
   for the better digits. `left-out` is digit r, which that run's training never saw;
@@ -90,42 +88,7 @@ def bounds(vae: VAE, x: Tensor) -> dict:
     }
 
 
-# Pictures: chapter 17's model, raggedness, colour.
-
-
-def convolutional(x: Tensor, x_test: Tensor, seed: int) -> dict:
-    conv = ConvVAE(latent_dim=20, seed=seed)
-    fit(conv, x, epochs=4, batch_size=32, learning_rate=6e-3, seed=seed)
-    fit(conv, x, epochs=2, batch_size=32, learning_rate=1e-3)
-    return {"elbo": terms(conv, x_test).elbo.mean().item()}
-
-
-def few_images(x: Tensor, x_test: Tensor, seed: int) -> dict:
-    """Best test bounds of both networks in sixteen passes over 250 images, and their difference."""
-    x = x[torch.randperm(len(x), generator=seeded(seed))[:250]]
-    networks = {"dense": (VAE(20, (400,), seed=seed), 3e-3), "conv": (ConvVAE(20, seed=seed), 6e-3)}
-    best = {}
-    for name, (vae, learning_rate) in networks.items():
-        seen = []
-        for _ in range(4):
-            fit(vae, x, epochs=4, batch_size=32, learning_rate=learning_rate, seed=seed)
-            seen.append(terms(vae, x_test, 1).elbo.mean().item())
-        best[name] = max(seen)
-    return best | {"gain": best["conv"] - best["dense"]}
-
-
-def total_variation(x: Tensor) -> float:
-    """Eq. total-variation of chapter 17, the mean over images x (B, 784)."""
-    x = x.unflatten(-1, (28, 28))
-    return sum(x.diff(dim=dim).abs().sum((-2, -1)) for dim in (-2, -1)).mean().item()
-
-
-@torch.no_grad()
-def raggedness(vae: VAE, x_test: Tensor, seed: int) -> dict:
-    """Variation of reconstructions, and of draws of them, in per cent of the images' own."""
-    means, own = vae.reconstruct(x_test), total_variation(x_test)
-    pictures = {"mean": means, "draw": binarize(means, seeded(seed))}
-    return {name: 100 * total_variation(picture) / own for name, picture in pictures.items()}
+# Colour.
 
 
 def patches(photo) -> Tensor:
@@ -345,10 +308,6 @@ def run(seed: int) -> dict[str, float]:
     for k, model in models.items():
         result |= prefixed(f"latents-{k}", bounds(model, x_test))
     result["latents-20-train"] = terms(vae, x_binary).elbo.mean().item()
-    result |= prefixed("conv", convolutional(x, x_test, seed))
-    result["conv-gain"] = result["conv-elbo"] - result["latents-20-elbo"]
-    result |= prefixed("few", few_images(x, x_test, seed))
-    result |= prefixed("variation", raggedness(vae, x_test, seed))
     result |= prefixed("colour", colour(seed))
     result |= prefixed("stranger", areas(vae, x_binary[:1000], x_test, kinds))
     pairs = (x, labels), (x_test, labels_test)

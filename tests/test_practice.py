@@ -87,10 +87,6 @@ SAID = {  # what the answers say of their numbers
     "and are hardly used": lambda r: r["latents-64-paid"] < 32,
     "two dimensions are not for likelihood": lambda r: r["latents-2-elbo"] < r["latents-4-elbo"],
     "the threshold for active units does not show thrift": lambda r: r["latents-64-active"] > 60,
-    "a convolution is ahead where images are few": lambda r: r["few-gain"] > 0,
-    "means are smoother, draws are ragged": lambda r: (
-        r["variation-mean"] < 100 and r["variation-draw"] > 100
-    ),
     "below 8 bits": lambda r: r["colour-bits"] < 8,
     "a blank sheet is more likely than digits": lambda r: (
         r["stranger-blank-nats"] > r["stranger-digits-nats"]
