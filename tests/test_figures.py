@@ -1,3 +1,5 @@
+import sys
+
 import matplotlib
 
 matplotlib.use("agg")
@@ -86,6 +88,13 @@ def test_manifold_has_z1_to_the_right_and_z2_upwards_at_equal_steps_of_probabili
 def test_manifold_needs_two_dimensions():
     with pytest.raises(ValueError, match="a manifold needs latent_dim = 2, got 3"):
         manifold(VAE(latent_dim=3, hidden_dims=(1,)))
+
+
+def test_style_leaves_a_script_its_main_module():
+    """Where workers look for the functions that they are sent."""
+    main = sys.modules["__main__"]
+    use_style()
+    assert sys.modules["__main__"] is main
 
 
 def test_style_is_transparent_and_gives_the_same_svg_twice(tmp_path):

@@ -1,5 +1,7 @@
 """Pictures of digits and latent spaces, in one style that light and dark pages share."""
 
+import sys
+
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
@@ -36,11 +38,11 @@ def use_style() -> None:
             "svg.hashsalt": "em2vae",
         }
     )
-    try:
+    ipython = sys.modules.get("IPython")
+    if ipython and ipython.get_ipython():  # without a kernel a shell would take __main__'s place
         from matplotlib_inline.backend_inline import set_matplotlib_formats
-    except ImportError:  # no notebook
-        return
-    set_matplotlib_formats("svg", metadata={"Date": None})
+
+        set_matplotlib_formats("svg", metadata={"Date": None})
 
 
 def image_grid(images: Tensor, n_cols: int = 10, row_titles: list[str] | None = None) -> Figure:
