@@ -400,12 +400,12 @@ def test_at_scale_one_a_normal_is_the_squared_error(page, image, name):
     means, k = blurred(image).double(), (255 * image).round().double()
     y = k / 255 if name == "normal, density" else (k + 0.5) / 256
     error = ((y - means) ** 2).mean().item() / 2 / math.log(2)
-    assert number(r"Squared errors are (NUMBER)", words) == pytest.approx(error, abs=ROOM)
-    assert "at scale 1 this is the squared error" in words
+    assert number(r"errors .+? make (NUMBER)", words) == pytest.approx(error, abs=ROOM)
+    assert "at scale 1, all that training can change" in words
     set_traits(page, scale=0.1)
     words = words_of(figure_of(page))
-    assert number(r"Squared errors are (NUMBER)", words) == pytest.approx(100 * error, abs=0.02)
-    assert "this is the squared error" not in words
+    assert number(r"errors .+? make (NUMBER)", words) == pytest.approx(100 * error, abs=0.02)
+    assert "all that training can change" not in words
 
 
 def test_the_pictures_are_the_truth_the_means_and_the_bits(page, lab, image):
@@ -463,7 +463,15 @@ def test_sliders_move_what_they_name(page, image):
     page.get_by_role("combobox").select_option("normal, dequantized")
     settle(page)
     assert trait(page, "likelihood") == "normal, dequantized"
-    assert "at least" in words_of(figure_of(page))
+    assert "at most" in words_of(figure_of(page))
+
+
+@pytest.mark.parametrize(("mean", "level"), [(0.0, 0), (0.186, 47), (0.995, 254), (1.0, 255)])
+def test_a_mean_is_named_by_the_level_of_its_cell(page, mean, level):
+    set_traits(page, mean=mean)
+    assert f"(level {level})" in words_of(figure_of(page))
+    label = page.locator("canvas[aria-label*='256 levels']").get_attribute("aria-label")
+    assert f"the mean at level {level};" in label
 
 
 def test_the_scale_slider_reaches_both_ends(page):

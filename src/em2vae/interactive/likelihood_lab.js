@@ -152,6 +152,9 @@ const share = (p) => (p < 1e-4 ? "under 0.01 %" : `${Number((100 * p).toPrecisio
 const total = (sum) => (Math.abs(sum - 1) < 5e-4 ? "1" : String(Number(sum.toPrecision(3))));
 const brief = (scale) => String(Number(scale.toPrecision(3)));
 
+/* The level in whose cell a mean lies. */
+const levelAt = (mean) => Math.min(LEVELS - 1, Math.floor(LEVELS * mean));
+
 /* What the numbers of one pixel are, under each likelihood. */
 function saysOfPixel(name, { k, p, bits, sum, lost, formula }) {
   const cost = `${inBits(bits)} bits`;
@@ -160,14 +163,14 @@ function saysOfPixel(name, { k, p, bits, sum, lost, formula }) {
   if (name === "discretized logistic" || name === "normal, mass of cells")
     return `Its probability is ${share(p)}: ${cost}. All 256 add up to ${total(sum)}; the end levels take what lies outside [0, 1], ${share(lost)}.`;
   if (name === "normal, dequantized")
-    return `Its probability is at least ${share(p)}: ${cost}. The 256 bounds add up to ${total(sum)}; outside [0, 1], where no level is, ${share(lost)} of the normal is lost.`;
+    return `The bound on its probability is ${share(p)}: at most ${cost}. The 256 bounds add up to ${total(sum)}; outside [0, 1], where no level is, ${share(lost)} of the normal is lost.`;
   return `The density there, times the width of a cell, is ${share(p)}: “${cost}”. It is no probability: the 256 numbers add up to ${total(sum)}, and nothing keeps one of them below 1.`;
 }
 
 function saysOfPicture({ name, scale, bits, nats, best, errors }) {
   const whole = `The whole picture: ${inBits(bits)} bits a pixel, ${inBits(nats)} nats.`;
   if (name === "Bernoulli") return whole;
-  const parts = errors === null ? "" : ` Squared errors are ${inBits(errors)} of these bits${scale > 0.99 ? ", all that training can change: at scale 1 this is the squared error" : ""}.`;
+  const parts = errors === null ? "" : ` The squared errors (x − μ)²/2τ² make ${inBits(errors)} of these bits${scale > 0.99 ? ": at scale 1, all that training can change" : ""}.`;
   if (!best) return `${whole}${parts} No scale in reach is best: the bits still fall at the end.`;
   const isThere = Math.abs(Math.log10(scale / best.scale)) < 0.005;
   return `${whole}${parts} ${isThere ? "No other single scale needs fewer" : `The best single scale, ${brief(best.scale)}, needs ${inBits(best.bits)}`}.`;
@@ -334,7 +337,7 @@ export default interactive(({ model, redraw }) => {
     bars.range.y = [0, top];
     const [left, width] = binary ? [(k >= LEVELS / 2 ? 1 : 0) * 128, 128] : [k, 1];
     const what = binary ? "Probability of 0 and 1" : "Bars, what the likelihood gives each of 256 levels";
-    bars.canvas.setAttribute("aria-label", `${what}, in all ${total(sum)}; the mean at level ${(LEVELS * mean).toFixed(0)}; the true level ${k} has ${share(p)}, ${inBits(bits)} bits${binary ? "" : `; ${share(lost)} of the mass lies outside`}`);
+    bars.canvas.setAttribute("aria-label", `${what}, in all ${total(sum)}; the mean at level ${levelAt(mean)}; the true level ${k} has ${share(p)}, ${inBits(bits)} bits${binary ? "" : `; ${share(lost)} of the mass lies outside`}`);
     if (!bars.start()) return;
     const step = LEVELS / heights.length;
     const xs = Float64Array.from({ length: 2 * heights.length }, (_, i) => step * Math.ceil(i / 2));
@@ -425,7 +428,7 @@ export default interactive(({ model, redraw }) => {
     drawWhole({ name, scale, bits, curves, best });
     const errors = SQUARED.includes(name) ? bits + likelihoods["normal, density"](scale)(0, 0) / Math.LN2 : null;
     said.say(
-      `Row ${model.get("row")}, column ${model.get("column")}: level ${levels[d]}, mean ${mean.toFixed(3)} (level ${(LEVELS * mean).toFixed(0)}). ` +
+      `Row ${model.get("row")}, column ${model.get("column")}: level ${levels[d]}, mean ${mean.toFixed(3)} (level ${levelAt(mean)}). ` +
       `${saysOfPixel(name, one)} ${saysOfPicture({ name, scale, bits, nats: bits * levels.length * Math.LN2, best, errors })}`,
     );
   }
