@@ -160,7 +160,7 @@ def _in_256_levels(path: Path, picture: Image.Image, background: str | None) -> 
         if background is None:
             raise ValueError(
                 f"{path} is transparent in places: say what lies behind it, background='white' "
-                "or another colour"
+                "(--background white in a terminal) or another colour"
             )
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, background), picture)
     return picture.convert("RGB")
