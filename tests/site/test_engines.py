@@ -89,7 +89,8 @@ WAY = f"""(index, i) => {{{FIGURE}
     pads[i].scrollIntoView({{ block: "center", behavior: "instant" }});
     window.before = snapshot(figure);
     const {{ x, y, width, height }} = pads[i].getBoundingClientRect();
-    return [0.35, 0.45, 0.55, 0.65].map((part) => [x + part * width, y + part * height]);
+    const low = height * (1 - 0.1 * i); // drawings may share a choice: each drag ends elsewhere
+    return [0.35, 0.45, 0.55, 0.65].map((part) => [x + part * width, y + part * low]);
 }}"""
 FULL = f"""async (index) => {{{FIGURE}
     if (!(await until(() => document.fullscreenElement?.contains(figure), 5000)))

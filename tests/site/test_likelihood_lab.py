@@ -293,7 +293,9 @@ def test_the_words_and_the_labels_have_pytorchs_numbers(page, image, name, state
     words = words_of(figure_of(page))
     level = f"level {k[place]:.0f}"
     assert f"Row {place[0]}, column {place[1]}: {level}, mean {means[place]:.3f}" in words
-    assert number(r": “?(NUMBER) bits", words) == pytest.approx(bits[place].item(), abs=ROOM)
+    assert number(r": (?:“|at most )?(NUMBER) bits", words) == pytest.approx(
+        bits[place].item(), abs=ROOM
+    )
     whole = bits.mean().item()
     assert number(r"picture: (NUMBER) bits", words) == pytest.approx(
         whole, abs=0.51 if whole > 999 else ROOM
