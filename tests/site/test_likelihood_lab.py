@@ -7,14 +7,24 @@ import numpy as np
 import pytest
 import torch
 import traitlets
-from axe_playwright_python.sync_playwright import Axe
 from scipy.optimize import minimize_scalar
 from test_gradient_race import normals
 from test_interactive import changes, controls
-from test_looks import AXE, OVERFLOWING, RULES, SAMPLE
-from test_style_transfer import COUNT_FRAMES, figure_of, settle, trait
+from test_looks import RULES
+from test_style_transfer import (
+    BOXES,
+    canvas,
+    check_look,
+    figure_of,
+    heard_of_each_option,
+    on_a_wall,
+    reached_by_tab,
+    settle,
+    started,
+    trait,
+)
 from torch.distributions import Bernoulli, Normal
-from widgets import IMPORT, evaluate, render, wait_until_drawn, words_of
+from widgets import IMPORT, evaluate, wait_until_drawn, words_of
 
 from em2vae import load_digits
 from em2vae.interactive.likelihood_lab import LIKELIHOODS, SCALES, LikelihoodLab
@@ -63,20 +73,9 @@ def page(open_page, lab):
     return started(open_page, lab)
 
 
-def started(open_page, lab, **options):
-    page = open_page("book/glossary", figures_only=True, **options)
-    page.evaluate(COUNT_FRAMES)
-    settle(render(page, lab))
-    return page
-
-
 @pytest.fixture
 def call(page, lab):
     return lambda body, given: evaluate(page, CALL, [lab._esm, body, given])
-
-
-def canvas(page, label: str):
-    return page.locator(f"canvas[aria-label^='{label}']")
 
 
 PICTURES = ("The true picture", "The mean picture", "A draw", "Bits of each pixel")
@@ -569,11 +568,7 @@ def test_every_control_answers_the_keyboard_and_tab_reaches_it(page):
     figure = figure_of(page)
     slider(page, "Mean").fill("0.4")
     settle(page)
-    page.evaluate("document.activeElement.blur()")
-    reached = []
-    for _ in range(14):
-        page.keyboard.press("Tab")
-        reached.append(page.evaluate("document.activeElement.outerHTML"))
+    reached = reached_by_tab(page, 14)
     for control in controls(figure):
         if control.is_enabled():
             assert control.evaluate("e => e.outerHTML") in reached, control.inner_text()
@@ -591,38 +586,11 @@ def test_nothing_works_while_nothing_moves(page):
     assert page.evaluate("asked") == asked
 
 
-# What a select's five likelihoods do, a frame apart, and what is shown and heard of it.
-ALL_LIKELIHOODS = """async (select) => {
-    window.heard = [];
-    window.shown = [];
-    for (const [name, texts] of [["output", heard], [".em2vae-said", shown]]) {
-        const element = document.querySelector(`figure ${name}`);
-        const note = () => texts.push(element.textContent);
-        new MutationObserver(note).observe(element, { childList: true });
-    }
-    for (const { value } of select.options) {
-        select.value = value;
-        select.dispatchEvent(new Event("change"));
-        await new Promise(frame);
-        await new Promise(frame);
-    }
-}"""
-
-
 def test_a_voice_hears_one_sentence_after_five_moves(page):
     set_traits(page, scale=0.2)
     page.wait_for_timeout(900)
-    page.get_by_role("combobox").evaluate(ALL_LIKELIHOODS)
-    page.wait_for_function("heard.length > 0")
-    page.wait_for_timeout(900)
-    heard, shown = page.evaluate("[heard, shown]")
+    shown = heard_of_each_option(page, page.get_by_role("combobox"))
     assert len(shown) == 5 and "end levels take" in shown[-1]
-    assert heard == [shown[-1].replace("\u00a0", " ")]
-
-
-BOXES = """() => [...document.querySelectorAll("figure :is(canvas, input, select, button)")]
-    .map((e) => { const { x, y, width, height } = e.getBoundingClientRect();
-                  return [x + scrollX, y + scrollY, width, height].join(" "); })"""
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -645,16 +613,7 @@ def test_nothing_is_moved_by_what_moves(open_page, lab, width):
 
 @pytest.mark.parametrize("look", RULES)
 def test_it_is_accessible_and_no_wider_than_the_screen(open_page, lab, look):
-    page = started(open_page, lab, width=390 if look == "phone" else 1280)
-    theme = "dark" if look == "dark" else "light"
-    page.evaluate("(theme) => (document.documentElement.dataset.theme = theme)", theme)
-    settle(page)
-    assert page.evaluate(OVERFLOWING) == []
-    page.evaluate(AXE)
-    page.evaluate(SAMPLE)
-    options = {"resultTypes": ["violations"], "preload": False, **RULES[look]}
-    found = Axe(axe_script="null").run(page, context="figure.em2vae", options=options)
-    assert not found.violations_count, found.generate_report()
+    check_look(open_page, lab, look)
 
 
 def test_on_a_phone_the_sliders_are_in_sight_of_what_they_move(open_page, lab):
@@ -669,15 +628,7 @@ def test_on_a_phone_the_sliders_are_in_sight_of_what_they_move(open_page, lab):
 
 @pytest.mark.parametrize("size", [(1366, 768), (1920, 1080), (800, 1200)])
 def test_the_whole_of_it_fits_a_wall(open_page, lab, size):
-    page = started(open_page, lab)
-    screen = page.context.new_cdp_session(page)
-    page.get_by_role("button", name="Full screen").click()
-    page.wait_for_function("document.fullscreenElement !== null")
-    options = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
-    screen.send("Emulation.setDeviceMetricsOverride", options)
-    page.wait_for_function("([w, h]) => innerWidth === w && innerHeight === h", arg=list(size))
-    settle(page)
-    assert figure_of(page).evaluate("e => e.scrollHeight - e.clientHeight") <= 0
+    page = on_a_wall(open_page, lab, size)
     assert canvas(page, "Bars").bounding_box()["width"] > 0.25 * size[0]
 
 

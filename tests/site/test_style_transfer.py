@@ -63,16 +63,88 @@ def page(open_page, transfer):
     return started(open_page, transfer)
 
 
-def started(open_page, transfer, **options):
+def started(open_page, figure, **options):
+    """A page with nothing else, once the figure rests."""
     page = open_page("book/glossary", figures_only=True, **options)
     page.evaluate(COUNT_FRAMES)
-    settle(render(page, transfer))
+    settle(render(page, figure))
     return page
 
 
 def settle(page) -> None:
-    """Wait for the bounds of what is on the pad, and for what is said of them."""
+    """Wait for all that the figure computes after a change, and for what is said of it."""
     page.evaluate(SETTLE)
+
+
+def reached_by_tab(page, presses: int) -> list[str]:
+    """The elements that a keyboard reaches."""
+    page.evaluate("document.activeElement.blur()")
+    reached = []
+    for _ in range(presses):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.outerHTML"))
+    return reached
+
+
+# What a select's options do, a frame apart, and what is shown and heard of it.
+EACH_OPTION = """async (select) => {
+    window.heard = [];
+    window.shown = [];
+    for (const [name, texts] of [["output", heard], [".em2vae-said", shown]]) {
+        const element = document.querySelector(`figure ${name}`);
+        const note = () => texts.push(element.textContent);
+        new MutationObserver(note).observe(element, { childList: true });
+    }
+    for (const { value } of select.options) {
+        select.value = value;
+        select.dispatchEvent(new Event("change"));
+        await new Promise(frame);
+        await new Promise(frame);
+    }
+}"""
+
+
+def heard_of_each_option(page, select) -> list[str]:
+    """What is shown after each option, of which a voice must hear the last alone."""
+    select.evaluate(EACH_OPTION)
+    page.wait_for_function("heard.length > 0")
+    page.wait_for_timeout(900)
+    heard, shown = page.evaluate("[heard, shown]")
+    assert heard == [shown[-1].replace("\u00a0", " ")]
+    return shown
+
+
+BOXES = """() => [...document.querySelectorAll("figure :is(canvas, input, select, button)")]
+    .map((e) => { const { x, y, width, height } = e.getBoundingClientRect();
+                  return [x + scrollX, y + scrollY, width, height].join(" "); })"""
+
+
+def check_look(open_page, figure, look: str) -> None:
+    """It is accessible in this look, and no wider than the screen."""
+    page = started(open_page, figure, width=390 if look == "phone" else 1280)
+    theme = "dark" if look == "dark" else "light"
+    page.evaluate("(theme) => (document.documentElement.dataset.theme = theme)", theme)
+    settle(page)
+    assert page.evaluate(OVERFLOWING) == []
+    page.evaluate(AXE)
+    page.evaluate(SAMPLE)
+    options = {"resultTypes": ["violations"], "preload": False, **RULES[look]}
+    found = Axe(axe_script="null").run(page, context="figure.em2vae", options=options)
+    assert not found.violations_count, found.generate_report()
+
+
+def on_a_wall(open_page, figure, size):
+    """The figure on a full screen of this size, all of which must be in sight."""
+    page = started(open_page, figure)
+    screen = page.context.new_cdp_session(page)
+    page.get_by_role("button", name="Full screen").click()
+    page.wait_for_function("document.fullscreenElement !== null")
+    options = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
+    screen.send("Emulation.setDeviceMetricsOverride", options)
+    page.wait_for_function("([w, h]) => innerWidth === w && innerHeight === h", arg=list(size))
+    settle(page)
+    assert figure_of(page).evaluate("e => e.scrollHeight - e.clientHeight") <= 0
+    return page
 
 
 def figure_of(page):
@@ -408,11 +480,7 @@ def test_a_digit_from_the_list_brings_its_label(page, transfer):
 
 def test_every_control_answers_the_keyboard_and_tab_reaches_it(page):
     figure = figure_of(page)
-    page.evaluate("document.activeElement.blur()")
-    reached = []
-    for _ in range(20):
-        page.keyboard.press("Tab")
-        reached.append(page.evaluate("document.activeElement.outerHTML"))
+    reached = reached_by_tab(page, 20)
     for control in controls(figure):
         name = control.inner_text()
         if control.is_enabled() and name != "Full screen":
@@ -429,36 +497,9 @@ def test_nothing_works_while_nothing_moves(page):
     assert page.evaluate("asked") == asked
 
 
-# What a select's ten labels do, a frame apart, and what is shown and heard of it.
-TEN_LABELS = """async (select) => {
-    window.heard = [];
-    window.shown = [];
-    for (const [name, texts] of [["output", heard], [".em2vae-said", shown]]) {
-        const element = document.querySelector(`figure ${name}`);
-        const note = () => texts.push(element.textContent);
-        new MutationObserver(note).observe(element, { childList: true });
-    }
-    for (const { value } of select.options) {
-        select.value = value;
-        select.dispatchEvent(new Event("change"));
-        await new Promise(frame);
-        await new Promise(frame);
-    }
-}"""
-
-
 def test_a_voice_hears_one_sentence_after_ten_moves(page):
-    page.get_by_label("The encoder is told").evaluate(TEN_LABELS)
-    page.wait_for_function("heard.length > 0")
-    page.wait_for_timeout(900)
-    heard, shown = page.evaluate("[heard, shown]")
+    shown = heard_of_each_option(page, page.get_by_label("The encoder is told"))
     assert len(shown) == 10 and "Told a 9" in shown[-1]
-    assert heard == [shown[-1].replace("\u00a0", " ")]
-
-
-BOXES = """() => [...document.querySelectorAll("figure :is(canvas, input, select, button)")]
-    .map((e) => { const { x, y, width, height } = e.getBoundingClientRect();
-                  return [x + scrollX, y + scrollY, width, height].join(" "); })"""
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -482,29 +523,12 @@ def test_nothing_is_moved_by_what_moves(open_page, transfer, width):
 
 @pytest.mark.parametrize("look", RULES)
 def test_it_is_accessible_and_no_wider_than_the_screen(open_page, transfer, look):
-    page = started(open_page, transfer, width=390 if look == "phone" else 1280)
-    theme = "dark" if look == "dark" else "light"
-    page.evaluate("(theme) => (document.documentElement.dataset.theme = theme)", theme)
-    settle(page)
-    assert page.evaluate(OVERFLOWING) == []
-    page.evaluate(AXE)
-    page.evaluate(SAMPLE)
-    options = {"resultTypes": ["violations"], "preload": False, **RULES[look]}
-    found = Axe(axe_script="null").run(page, context="figure.em2vae", options=options)
-    assert not found.violations_count, found.generate_report()
+    check_look(open_page, transfer, look)
 
 
 @pytest.mark.parametrize("size", [(1366, 768), (1920, 1080), (800, 1200)])
 def test_the_whole_of_it_fits_a_wall(open_page, transfer, size):
-    page = started(open_page, transfer)
-    screen = page.context.new_cdp_session(page)
-    page.get_by_role("button", name="Full screen").click()
-    page.wait_for_function("document.fullscreenElement !== null")
-    options = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
-    screen.send("Emulation.setDeviceMetricsOverride", options)
-    page.wait_for_function("([w, h]) => innerWidth === w && innerHeight === h", arg=list(size))
-    settle(page)
-    assert figure_of(page).evaluate("e => e.scrollHeight - e.clientHeight") <= 0
+    page = on_a_wall(open_page, transfer, size)
     assert canvas(page, "The digits").bounding_box()["width"] > 0.3 * size[0]
 
 
