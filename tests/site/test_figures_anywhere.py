@@ -5,7 +5,7 @@ import re
 
 import pytest
 from pages import HTML_TYPE, figures_alone
-from widgets import IMPORT, SENTENCE, wait_until_drawn
+from widgets import HOLD_REST, IMPORT, SENTENCE, wait_until_drawn
 
 from em2vae.interactive.figure import HERE
 
@@ -248,15 +248,17 @@ TEN_PRESSES = """async (slider) => {
         slider.dispatchEvent(new Event("input", { bubbles: true }));
         await new Promise(requestAnimationFrame);
     }
+    await new Promise(requestAnimationFrame);
+    await rested();
 }"""
 
 
 def test_ten_presses_of_an_arrow_give_one_sentence(visit):
     page = visit("book/07-score-function", figures_only=True)
     figure = page.locator("figure[data-interactive=gradient-race]")
+    page.evaluate(HOLD_REST)
     figure.evaluate(LISTEN)
     figure.get_by_label("Steps taken").evaluate(TEN_PRESSES)
-    page.wait_for_function("heard.length > 0")
     assert len(page.evaluate("shown")) == 10
     assert len(page.evaluate("heard")) == 1
     assert "After 30 steps" in page.evaluate("heard[0]")

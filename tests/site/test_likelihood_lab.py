@@ -24,7 +24,7 @@ from test_style_transfer import (
     trait,
 )
 from torch.distributions import Bernoulli, Normal
-from widgets import IMPORT, evaluate, wait_until_drawn, words_of
+from widgets import HOLD_REST, IMPORT, evaluate, wait_until_drawn, words_of
 
 from em2vae import load_digits
 from em2vae.interactive.likelihood_lab import LIKELIHOODS, SCALES, LikelihoodLab
@@ -587,8 +587,9 @@ def test_nothing_works_while_nothing_moves(page):
 
 
 def test_a_voice_hears_one_sentence_after_five_moves(page):
+    page.evaluate(HOLD_REST)
     set_traits(page, scale=0.2)
-    page.wait_for_timeout(900)
+    wait_until_drawn(page)
     shown = heard_of_each_option(page, page.get_by_role("combobox"))
     assert len(shown) == 5 and "end levels take" in shown[-1]
 

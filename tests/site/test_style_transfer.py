@@ -13,7 +13,7 @@ from test_interactive import changes, controls
 from test_looks import AXE, OVERFLOWING, RULES, SAMPLE
 from torch import nn
 from torch.distributions import Normal, kl_divergence
-from widgets import evaluate, render, wait_until_drawn, words_of
+from widgets import HOLD_REST, evaluate, render, wait_until_drawn, words_of
 
 from em2vae import VAE, fit, load_digits
 from em2vae.conditional import ConditionalVAE
@@ -88,6 +88,7 @@ def reached_by_tab(page, presses: int) -> list[str]:
 
 # What a select's options do, a frame apart, and what is shown and heard of it.
 EACH_OPTION = """async (select) => {
+    await rested();
     window.heard = [];
     window.shown = [];
     for (const [name, texts] of [["output", heard], [".em2vae-said", shown]]) {
@@ -101,14 +102,13 @@ EACH_OPTION = """async (select) => {
         await new Promise(frame);
         await new Promise(frame);
     }
+    await rested();
 }"""
 
 
 def heard_of_each_option(page, select) -> list[str]:
     """What is shown after each option, of which a voice must hear the last alone."""
     select.evaluate(EACH_OPTION)
-    page.wait_for_function("heard.length > 0")
-    page.wait_for_timeout(900)
     heard, shown = page.evaluate("[heard, shown]")
     assert heard == [shown[-1].replace("\u00a0", " ")]
     return shown
@@ -498,6 +498,7 @@ def test_nothing_works_while_nothing_moves(page):
 
 
 def test_a_voice_hears_one_sentence_after_ten_moves(page):
+    page.evaluate(HOLD_REST)
     shown = heard_of_each_option(page, page.get_by_label("The encoder is told"))
     assert len(shown) == 10 and "Told a 9" in shown[-1]
 

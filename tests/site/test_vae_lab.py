@@ -550,6 +550,7 @@ def test_ten_epochs_end_also_after_a_bound_was_lost(lab):
     press(lab, "Ten epochs")
     wait_for_words(lab, f"after {lost + 10} epochs")
     lab.get_by_role("button", name="Train", exact=True).wait_for()
+    wait_for_position(lab, 0, lost + 10)  # the picture comes after the words
     assert position(lab)[0] == lost + 10
 
 

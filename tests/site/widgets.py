@@ -45,6 +45,21 @@ SENTENCE = ".em2vae-said"
 DRAWN = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
+# The rest after which a voice speaks comes when `rested()` says so, not after 700 ms: on a slow
+# machine two frames may take longer than that.
+HOLD_REST = """() => {
+    const [start, stop, held] = [setTimeout, clearTimeout, new Map()];
+    let ids = 0;
+    window.setTimeout = (speak, ms, ...given) =>
+        ms === 700 ? (held.set((ids -= 1), speak), ids) : start(speak, ms, ...given);
+    window.clearTimeout = (id) => held.delete(id) || stop(id);
+    window.rested = async () => {
+        for (const speak of held.values()) await speak(); // which one is heard by itself
+        held.clear();
+    };
+}"""
+
+
 def wait_until_drawn(page) -> None:
     """Wait for the frame that shows what was done last."""
     page.evaluate(DRAWN)
