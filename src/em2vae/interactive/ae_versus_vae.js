@@ -11,7 +11,7 @@ const CAPTION =
   "standard normal draws does not. The circle holds 86 % of these draws; codes beyond a frame stand " +
   "at its edge. Then walk between the two digits, or drag a point on either map.";
 
-export default interactive(({ model, redraw }) => {
+export default interactive(({ model, redraw, set }) => {
   // State
   const labels = bytesOf(model.get("_labels"));
   const images = bytesOf(model.get("_images"));
@@ -38,11 +38,6 @@ export default interactive(({ model, redraw }) => {
     draws = Array.from({ length: N_DRAWS }, () => [normal(), normal()]);
   }
   drawAgain();
-  function set(changes) {
-    for (const [name, value] of Object.entries(changes)) model.set(name, value);
-    model.save_changes();
-  }
-
   // eq. ae-scale: the decoder sees z / c, wherever the code is c times as large
   const picture = ({ decoder, scale }, z) => decode(decoder, z.map((value) => value / scale()));
   function walk() {

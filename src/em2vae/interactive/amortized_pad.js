@@ -138,7 +138,7 @@ function fineGrid(decoder, x, box) {
 
 // The figure -----------------------------------------------------------------------------------
 
-export default interactive(({ model, root, redraw }) => {
+export default interactive(({ model, root, redraw, set }) => {
   // State
   const encoder = unpackNetwork(model.get("_encoder"), model.get("_encoder_weights"));
   const decoder = unpackNetwork(model.get("_decoder"), model.get("_decoder_weights"));
@@ -160,11 +160,6 @@ export default interactive(({ model, root, redraw }) => {
   let grey = ink; // the ink where the pad shows it
   let answered = false; // whether the present picture's q has been drawn
   const q = () => ({ mu: model.get("mu"), sigma: model.get("sigma") });
-  function set(traits) {
-    for (const [trait, value] of Object.entries(traits)) model.set(trait, value);
-    model.save_changes();
-  }
-
   function load(digit) {
     ink = digit < 0 ? new Float64Array(SIDE * SIDE) : inkOf(images.subarray(784 * digit, 784 * (digit + 1)));
   }

@@ -29,7 +29,7 @@ function rung(logWeights, k) {
   return { k, mean, error: groups > 1 ? Math.sqrt(squares / (groups - 1) / groups) : NaN };
 }
 
-export default interactive(({ model, redraw }) => {
+export default interactive(({ model, redraw, set }) => {
   // State
   const N = model.get("_n_draws");
   const rungs = Math.log2(N);
@@ -69,11 +69,6 @@ export default interactive(({ model, redraw }) => {
     if (run.done < N) redraw();
   }
 
-  function set(trait, value) {
-    model.set(trait, value);
-    model.save_changes();
-  }
-
   // Controls
   const size = slider({
     label: "Draws",
@@ -83,7 +78,7 @@ export default interactive(({ model, redraw }) => {
     step: 1,
     value: Math.log2(model.get("n_samples")),
     format: (power) => counted(2 ** power),
-    oninput: (power) => set("n_samples", 2 ** power),
+    oninput: (power) => set({ n_samples: 2 ** power }),
   });
   const width = slider({
     label: "Width of q",
@@ -92,7 +87,7 @@ export default interactive(({ model, redraw }) => {
     step: 0.1,
     value: model.get("width"),
     format: (value) => `× ${value.toFixed(1)}`,
-    oninput: (value) => set("width", value),
+    oninput: (value) => set({ width: value }),
   });
 
   // Draw
@@ -184,8 +179,8 @@ export default interactive(({ model, redraw }) => {
 
   return {
     buttons: [
-      button("New draws", () => set("seed", model.get("seed") + 1)),
-      button("Another digit", () => set("digit", (model.get("digit") + 1) % logP.length)),
+      button("New draws", () => set({ seed: model.get("seed") + 1 })),
+      button("Another digit", () => set({ digit: (model.get("digit") + 1) % logP.length })),
     ],
     content: [
       h("div", { class: "em2vae-body" }, histogram.canvas, ladder.canvas),

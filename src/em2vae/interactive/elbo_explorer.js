@@ -62,17 +62,13 @@ const within = (value, { min, max }) => Math.max(min, Math.min(max, value));
 
 // The figure -----------------------------------------------------------------------------------
 
-export default interactive(({ model, root }) => {
+export default interactive(({ model, root, set }) => {
   // State
   const decoder = tanhDecoder(model.get("_units"), model.get("_offset"), model.get("_noise"));
   const palette = model.get("_colors");
   let known = { x: NaN }; // the posterior, computed once for each x
   let climbing = null;
   const q = () => ({ mu: model.get("mu"), sigma: model.get("sigma") });
-  function set(traits) {
-    for (const [trait, value] of Object.entries(traits)) model.set(trait, value);
-    model.save_changes();
-  }
   const stopAndSet = (traits) => {
     climbing = null;
     set(traits);

@@ -118,7 +118,7 @@ export function startingPoint(x, K, start, minVariance) {
 
 // The figure -------------------------------------------------------------------------------------
 
-export default interactive(({ model, root, redraw }) => {
+export default interactive(({ model, root, redraw, set }) => {
   // State: the traits, and here what they leave open
   const minVariance = model.get("_min_variance");
   const palette = model.get("_palette");
@@ -135,10 +135,9 @@ export default interactive(({ model, root, redraw }) => {
   const measure = () => [bound(x, theta, responsibilities), logLikelihood(x, theta)];
 
   function save() {
-    for (const [name, value] of Object.entries({ points: x, ...theta, history })) model.set(name, value);
+    set({ points: x, ...theta, history });
     began = startKey();
     known = fingerprint();
-    model.save_changes();
     redraw();
   }
   function forget() {

@@ -75,7 +75,7 @@ function reachOf(spreads) {
 /* How high the objective stands above its lowest value: sum_k (mu_k - 1)^2. */
 const excess = (mu) => mu.reduce((sum, m) => sum + (m - 1) ** 2, 0);
 
-export default interactive(({ model }) => {
+export default interactive(({ model, set }) => {
   // State
   const limits = model.get("_limits");
   let [drawn, raceNoise, trialNoise] = [null, null, null]; // of one seed
@@ -90,11 +90,6 @@ export default interactive(({ model }) => {
     const errors = paths.map((path, racer) => missesOf(racer, path.at(-1), S, trialNoise(TRIALS * S * K)));
     return { step, S, K, rate, paths, errors };
   }
-  function set(values) {
-    for (const [trait, value] of Object.entries(values)) model.set(trait, value);
-    model.save_changes();
-  }
-
   // Controls
   let running = null;
   const pause = () => (running = null);

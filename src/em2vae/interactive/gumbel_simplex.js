@@ -78,7 +78,7 @@ function scoreMoments(p, f, baseline) {
   return { mean, variance: square - sum(mean.map((m) => m * m)) };
 }
 
-export default interactive(({ model }) => {
+export default interactive(({ model, set }) => {
   // State
   const values = model.get("_values");
   const f = values.map((u) => (u - 1) ** 2); // at the corners
@@ -87,10 +87,6 @@ export default interactive(({ model }) => {
   const even = evenNoise();
   let dots = { seed: NaN };
   const start = Object.fromEntries(["weights", "temperature", "n_samples", "seed"].map((trait) => [trait, model.get(trait)]));
-  function set(traits) {
-    for (const [trait, value] of Object.entries(traits)) model.set(trait, value);
-    model.save_changes();
-  }
   function probabilities() {
     const weights = model.get("weights");
     return weights.map((w) => w / sum(weights));

@@ -12,15 +12,11 @@ const CAPTION =
   "The three weights are rescaled to add up to 100 %. " +
   "Halve the distances a few times and watch the gap; then choose the straight line.";
 
-export default interactive(({ model }) => {
+export default interactive(({ model, set }) => {
   // State
   const [left, right] = model.get("_limits");
   const start = { points: model.get("points"), weights: model.get("weights"), curve: model.get("curve") };
   const within = (x) => Math.max(left, Math.min(right, x));
-  function set(trait, value) {
-    model.set(trait, value);
-    model.save_changes();
-  }
   const replaced = (values, at, value) => values.map((old, i) => (i === at ? value : old));
   const average = (values, shares) => values.reduce((sum, value, i) => sum + shares[i] * value, 0);
 
@@ -38,11 +34,11 @@ export default interactive(({ model }) => {
   function moveMean(to) {
     const { xs, mean } = heights();
     const shift = Math.max(left - Math.min(...xs), Math.min(right - Math.max(...xs), to - mean));
-    set("points", xs.map((x) => within(x + shift)));
+    set({ points: xs.map((x) => within(x + shift)) });
   }
   function halve() {
     const { xs, mean } = heights();
-    set("points", xs.map((x) => mean + (x - mean) / 2));
+    set({ points: xs.map((x) => mean + (x - mean) / 2) });
   }
 
   // Controls
@@ -50,7 +46,7 @@ export default interactive(({ model }) => {
   function pick(x, y, first) {
     if (first) held = nearest(x, y);
     if (held === 3) moveMean(x);
-    else set("points", replaced(model.get("points"), held, within(Math.round(100 * x) / 100)));
+    else set({ points: replaced(model.get("points"), held, within(Math.round(100 * x) / 100)) });
   }
   const axes = plot({
     palette: model.get("_colors"),
@@ -78,7 +74,7 @@ export default interactive(({ model }) => {
     label: "Curve f",
     options: Object.entries(CURVES).map(([key, { label }]) => [key, label]),
     value: model.get("curve"),
-    onchange: (key) => set("curve", key),
+    onchange: (key) => set({ curve: key }),
   });
   const places = NAMES.map((name, i) =>
     slider({
@@ -88,7 +84,7 @@ export default interactive(({ model }) => {
       step: 0.01,
       value: model.get("points")[i],
       format: signed,
-      oninput: (x) => set("points", replaced(model.get("points"), i, x)),
+      oninput: (x) => set({ points: replaced(model.get("points"), i, x) }),
     }),
   );
   const weights = NAMES.map((name, i) =>
@@ -99,7 +95,7 @@ export default interactive(({ model }) => {
       step: 0.05,
       value: model.get("weights")[i],
       format: () => `${Math.round(100 * heights().shares[i])} %`,
-      oninput: (w) => set("weights", replaced(model.get("weights"), i, w)),
+      oninput: (w) => set({ weights: replaced(model.get("weights"), i, w) }),
     }),
   );
   const meanPlace = slider({
@@ -167,7 +163,7 @@ export default interactive(({ model }) => {
   return {
     buttons: [
       button("Halve the distances", halve),
-      button("Start again", () => Object.entries(start).forEach(([trait, value]) => set(trait, value))),
+      button("Start again", () => set(start)),
     ],
     content: [
       h(

@@ -87,7 +87,7 @@ function roundUp(value) {
   return power * [1, 2, 5, 10].find((factor) => factor * power >= value * 0.999);
 }
 
-export default interactive(({ model }) => {
+export default interactive(({ model, set }) => {
   // State
   const state = () => ({
     q: { mean: model.get("mean"), width: model.get("width") },
@@ -99,10 +99,6 @@ export default interactive(({ model }) => {
   });
   const start = Object.fromEntries(Object.keys(RANGES).map((trait) => [trait, model.get(trait)]));
   let running = null;
-  function set(values) {
-    for (const [trait, value] of Object.entries(values)) model.set(trait, value);
-    model.save_changes();
-  }
   function move(trait, value) {
     running = null;
     set({ [trait]: clamp(value, RANGES[trait]) });

@@ -53,7 +53,7 @@ function gaussian() {
   return Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
 }
 
-export default interactive(({ model, redraw }) => {
+export default interactive(({ model, redraw, set }) => {
   // State
   const decoder = unpackNetwork(model.get("_decoder"), model.get("_decoder_weights"));
   const encoder = unpackNetwork(model.get("_encoder"), model.get("_encoder_weights"));
@@ -78,10 +78,7 @@ export default interactive(({ model, redraw }) => {
   const axes = [active[0], active[1] ?? (active[0] + 1) % K].sort((a, b) => a - b);
   let path = null; // {from, to, digit, byHand}: the walk that the interpolation slider follows
 
-  function setZ(z) {
-    model.set("z", [...z]);
-    model.save_changes();
-  }
+  const setZ = (z) => set({ z: [...z] });
   function setCoordinates(changes) {
     const z = [...model.get("z")];
     for (const [k, value] of changes) z[k] = value;
@@ -216,10 +213,7 @@ export default interactive(({ model, redraw }) => {
   model.on("change:digit", () => showDigit(model.get("digit")));
   return {
     buttons: [
-      button(`A ${noun}`, () => {
-        model.set("digit", nextDigit());
-        model.save_changes();
-      }),
+      button(`A ${noun}`, () => set({ digit: nextDigit() })),
       button("A prior sample", showPriorSample),
       button("Interpolate", interpolate),
     ],

@@ -178,7 +178,7 @@ function saysOfPicture({ name, scale, bits, nats, best, errors }) {
 
 // The figure -----------------------------------------------------------------------------------
 
-export default interactive(({ model, redraw }) => {
+export default interactive(({ model, redraw, set }) => {
   // State
   const levels = bytesOf(model.get("_levels"));
   const view = model.get("_means");
@@ -207,10 +207,6 @@ export default interactive(({ model, redraw }) => {
     if (!done) redraw();
   }
 
-  function set(traits) {
-    for (const [trait, value] of Object.entries(traits)) model.set(trait, value);
-    model.save_changes();
-  }
   const pick = (row, column) => set({ row, column, mean: decoded[W * row + column] });
   const setScale = (log) => set({ scale: 10 ** within(log, ends) });
 

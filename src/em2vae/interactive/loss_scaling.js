@@ -54,7 +54,7 @@ function verdict(error, beta) {
   return beta > 1 ? "That is a looser bound on log p(x), up to a factor." : "That is no bound on log p(x).";
 }
 
-export default interactive(({ model }) => {
+export default interactive(({ model, set }) => {
   // State
   const models = model.get("_models");
   const originals = bytesOf(model.get("_originals"));
@@ -75,11 +75,6 @@ export default interactive(({ model }) => {
     }
     return networks.get(m);
   }
-  function set(values) {
-    for (const [trait, value] of Object.entries(values)) model.set(trait, value);
-    model.save_changes();
-  }
-
   // Controls
   const controls = {};
   function choice(trait, label, options) {

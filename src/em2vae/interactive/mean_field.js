@@ -65,17 +65,13 @@ function moments({ xs, ys }) {
   return { v1, v2, correlation: mean(xs.map((x, t) => (x - m1) * (ys[t] - m2))) / Math.sqrt(v1 * v2) };
 }
 
-export default interactive(({ model, redraw }) => {
+export default interactive(({ model, redraw, set }) => {
   // State
   const limits = model.get("_limits");
   const state = () => {
     const [rho, start, updates, sweeps] = ["rho", "start", "updates", "sweeps"].map((trait) => model.get(trait));
     return { rho, sweeps, means: ascend(rho, start, updates), chain: sample(rho, sweeps) };
   };
-  function set(values) {
-    for (const [trait, value] of Object.entries(values)) model.set(trait, value);
-    model.save_changes();
-  }
   let running = null; // the run under way, if any
   const pause = () => (running = null);
   const updateQ = () => set({ updates: Math.min(limits.updates, model.get("updates") + 1) });

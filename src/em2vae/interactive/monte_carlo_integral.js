@@ -48,7 +48,7 @@ function exactLogLikelihood({ sigma, scales, codes, remainders }, digit) {
   return sum;
 }
 
-export default interactive(({ model }) => {
+export default interactive(({ model, set }) => {
   // State
   const dims = model.get("latent_dims");
   const models = model.get("_models");
@@ -94,11 +94,6 @@ export default interactive(({ model }) => {
     run = { key, m, digit, z: samples(seed), logWeights: logWeights.at(-1), estimates, exact };
   }
 
-  function set(trait, value) {
-    model.set(trait, value);
-    model.save_changes();
-  }
-
   // Controls
   const dimension = slider({
     label: "Latent dimensions",
@@ -108,7 +103,7 @@ export default interactive(({ model }) => {
     step: 1,
     value: dims.indexOf(model.get("latent_dim")),
     format: (index) => String(dims[index]),
-    oninput: (index) => set("latent_dim", dims[index]),
+    oninput: (index) => set({ latent_dim: dims[index] }),
   });
   const size = slider({
     label: "Samples",
@@ -118,10 +113,10 @@ export default interactive(({ model }) => {
     step: 0.1,
     value: Math.log10(model.get("n_samples")),
     format: (power) => counted(Math.round(10 ** power)),
-    oninput: (power) => set("n_samples", Math.round(10 ** power)),
+    oninput: (power) => set({ n_samples: Math.round(10 ** power) }),
   });
-  const another = () => set("digit", (model.get("digit") + 1) % (images.length / D));
-  const again = () => set("seed", model.get("seed") + 1);
+  const another = () => set({ digit: (model.get("digit") + 1) % (images.length / D) });
+  const again = () => set({ seed: model.get("seed") + 1 });
 
   // Draw
   const palette = model.get("_palette");

@@ -800,9 +800,9 @@ function keepHeights(root) {
   }
 }
 
-/* setup({model, root, redraw}) returns {buttons, content, caption, draw, traits, close}: what to show,
-   how to paint it into the elements (false: there is nothing to show yet), the traits whose change
-   paints it again, and what ends with it. */
+/* setup({model, root, redraw, set}) returns {buttons, content, caption, draw, traits, close}: what to
+   show, how to paint it into the elements (false: there is nothing to show yet), the traits whose
+   change paints it again, and what ends with it. set({trait: value, ...}) also tells a kernel. */
 export function interactive(setup) {
   function render({ model, el }) {
     const root = h("figure", {
@@ -837,9 +837,13 @@ export function interactive(setup) {
         }
       });
     };
+    const set = (traits) => {
+      for (const [trait, value] of Object.entries(traits)) model.set(trait, value);
+      model.save_changes();
+    };
     el.append(root);
     try {
-      parts = setup({ model, root, redraw });
+      parts = setup({ model, root, redraw, set });
     } catch (error) {
       return fail(error);
     }

@@ -91,7 +91,7 @@ function costs(palette) {
 
 // The figure -----------------------------------------------------------------------------------
 
-export default interactive(({ model, redraw }) => {
+export default interactive(({ model, redraw, set }) => {
   // State
   const encoder = unpackNetwork(model.get("_encoder"), model.get("_encoder_weights"));
   const decoder = unpackNetwork(model.get("_decoder"), model.get("_decoder_weights"));
@@ -112,10 +112,6 @@ export default interactive(({ model, redraw }) => {
   const settled = () => found.x === x;
   const isNear = (z, other) => z.every((value, k) => Math.abs(value - other[k]) < SAME);
 
-  function set(traits) {
-    for (const [trait, value] of Object.entries(traits)) model.set(trait, value);
-    model.save_changes();
-  }
   function load(digit) {
     ink = digit < 0 ? new Float64Array(SIDE * SIDE) : inkOf(images.subarray(784 * digit, 784 * (digit + 1)));
     look();

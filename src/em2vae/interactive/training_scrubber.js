@@ -9,7 +9,7 @@ const CAPTION =
   "Drag through the epochs. Left: the codes of 500 test digits find their places; drag on the map to " +
   "move the point (codes beyond the frame stand at its edge). Right: the decoder's picture at that point, and what it makes of 20 fixed draws from the prior.";
 
-export default interactive(({ model }) => {
+export default interactive(({ model, set }) => {
   // State
   const epochs = model.get("epochs");
   if (!epochs.length) throw new Error("it has recorded nothing yet; pass recorder(vae) to fit as on_epoch, then show it");
@@ -31,11 +31,6 @@ export default interactive(({ model }) => {
     xs: Float32Array.from(labels, (_, n) => codes[codesAt(step, 0) + 2 * n]),
     ys: Float32Array.from(labels, (_, n) => codes[codesAt(step, 1) + 2 * n]),
   }));
-  function set(trait, value) {
-    model.set(trait, value);
-    model.save_changes();
-  }
-
   // Controls
   let playing = null;
   const scrub = slider({
@@ -47,14 +42,14 @@ export default interactive(({ model }) => {
     format: (step) => String(epochs[step]),
     oninput: (step) => {
       playing = null;
-      set("step", step);
+      set({ step: step });
     },
   });
   function play() {
     const run = (playing = {});
     const show = (step) => {
       if (playing !== run) return;
-      set("step", step);
+      set({ step: step });
       // Timed from the frame that paints this step, so that none is skipped on a slow machine.
       if (step + 1 < epochs.length) requestAnimationFrame(() => setTimeout(show, MS_PER_STEP, step + 1));
     };
@@ -68,10 +63,10 @@ export default interactive(({ model }) => {
       step: 0.05,
       value: model.get("z")[axis],
       format: signed,
-      oninput: (value) => set("z", axis ? [model.get("z")[0], value] : [value, model.get("z")[1]]),
+      oninput: (value) => set({ z: axis ? [model.get("z")[0], value] : [value, model.get("z")[1]] }),
     });
   const coordinates = [coordinate(0), coordinate(1)];
-  const map = latentMap({ colors: model.get("_colors"), limit, onpick: (x, y) => set("z", [x, y]) });
+  const map = latentMap({ colors: model.get("_colors"), limit, onpick: (x, y) => set({ z: [x, y] }) });
 
   // Draw
   const atPoint = digitCanvas("");

@@ -356,7 +356,7 @@ function bars(palette) {
 
 // The figure -----------------------------------------------------------------------------------
 
-export default interactive(({ model, root, redraw }) => {
+export default interactive(({ model, root, redraw, set }) => {
   // State
   const rules = model.get("_rules");
   const names = Object.values(GROUPS).flat(); // in the order of the panel, also in words and addresses
@@ -378,8 +378,7 @@ export default interactive(({ model, root, redraw }) => {
 
   function onweights({ epochs, weights }) {
     const bytes = new Uint8Array(weights.buffer);
-    model.set("_weights", new DataView(weights.buffer));
-    model.save_changes();
+    set({ _weights: new DataView(weights.buffer) });
     if (!saving) return;
     saving = false;
     notice = `Run A is saved as vae.lab, as it is after ${plural(epochs, "epoch")}.`;
@@ -435,8 +434,7 @@ export default interactive(({ model, root, redraw }) => {
       return toAddress(all, defaults) === address();
     });
     presetPicker.input.value = known ? known[0] : "own";
-    model.set("settings", runs[0].state.settings);
-    model.save_changes();
+    set({ settings: runs[0].state.settings });
     panel.update(runs[edited].state.settings);
     if (inBook && writes) history.replaceState(null, "", address());
     redraw();
