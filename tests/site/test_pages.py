@@ -35,6 +35,13 @@ def test_every_page_is_in_the_table_of_contents(site):
     assert built - {"index"} - {p for p in built if p.startswith("_static/")} == set(PAGES)
 
 
+def test_the_first_page_lists_each_chapter_once(site):
+    tables = article(site, "book/index").select("table a")
+    chapters = [name for name in PAGES if re.match(r"book/\d\d-", name)]
+    listed = [f"book/{tag['href'].removesuffix('.html')}" for tag in tables]
+    assert [name for name in listed if name in chapters] == chapters
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_page_loads_clean_from_a_server(open_page, name):
     """From a folder: test_looks.py."""

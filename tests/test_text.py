@@ -1,0 +1,17 @@
+"""What holds for every text of the project, whatever it is for."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("book", "src", "tests", "benchmarks", "findings")
+KINDS = {".css", ".ipynb", ".js", ".md", ".py", ".sh", ".toml", ".txt", ".yml"}
+MARKS = tuple(7 * mark + " " for mark in "<>")  # what git leaves around two versions of a line
+
+
+def test_no_merge_is_left_half_done():
+    paths = [*ROOT.glob("*"), *(p for folder in FOLDERS for p in (ROOT / folder).rglob("*"))]
+    texts = [path for path in paths if path.suffix in KINDS]
+    assert len(texts) > 200
+    left = [path for path in texts for line in path.read_text("utf-8").splitlines()
+            if line.lstrip(' "').startswith(MARKS)]  # fmt: skip
+    assert left == []
