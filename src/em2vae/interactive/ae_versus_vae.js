@@ -38,6 +38,7 @@ export default interactive(({ model, redraw, set }) => {
     draws = Array.from({ length: N_DRAWS }, () => [normal(), normal()]);
   }
   drawAgain();
+
   // eq. ae-scale: the decoder sees z / c, wherever the code is c times as large
   const picture = ({ decoder, scale }, z) => decode(decoder, z.map((value) => value / scale()));
   function walk() {

@@ -160,6 +160,7 @@ export default interactive(({ model, root, redraw, set }) => {
   let grey = ink; // the ink where the pad shows it
   let answered = false; // whether the present picture's q has been drawn
   const q = () => ({ mu: model.get("mu"), sigma: model.get("sigma") });
+
   function load(digit) {
     ink = digit < 0 ? new Float64Array(SIDE * SIDE) : inkOf(images.subarray(784 * digit, 784 * (digit + 1)));
   }

@@ -90,6 +90,7 @@ export default interactive(({ model, set }) => {
     const errors = paths.map((path, racer) => missesOf(racer, path.at(-1), S, trialNoise(TRIALS * S * K)));
     return { step, S, K, rate, paths, errors };
   }
+
   // Controls
   let running = null;
   const pause = () => (running = null);

@@ -75,6 +75,7 @@ export default interactive(({ model, set }) => {
     }
     return networks.get(m);
   }
+
   // Controls
   const controls = {};
   function choice(trait, label, options) {
