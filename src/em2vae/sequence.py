@@ -1,4 +1,4 @@
-"""A VAE of strings (chapter 19): the bound of a code and of the letters that are written from it."""
+"""A VAE of strings (chapter 19): the bound of a code and of the letters written from it."""
 
 import torch
 from torch import Tensor, nn
