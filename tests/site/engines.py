@@ -43,7 +43,7 @@ addEventListener("error", ({ target, message }) => noted.push(
 addEventListener("unhandledrejection", ({ reason }) => noted.push(`rejects: ${reason}`));
 </script>"""
 KEYS = {"Enter": "\ue007", "Space": " ", "ArrowLeft": "\ue012", "ArrowUp": "\ue013",
-        "ArrowRight": "\ue014", "ArrowDown": "\ue015", "Escape": "\ue00c"}  # fmt: skip
+        "ArrowRight": "\ue014", "ArrowDown": "\ue015", "Escape": "\ue00c", "x": "x"}  # fmt: skip
 
 
 def capabilities(proxy: str) -> dict:

@@ -79,7 +79,8 @@ FOCUS = f"""(index, i) => {{{FIGURE}
     const there = {{ range: Number(control.value) < Number(control.max),
                     "select-one": control.selectedIndex < control.length - 1 }}[control.type];
     const keys = {{ range: ["ArrowLeft", "ArrowRight"], "select-one": ["ArrowUp", "ArrowDown"] }};
-    return [control.type, keys[control.type]?.[Number(there)] ?? "Space"];
+    const other = control.type === "text" ? "x" : "Space";
+    return [control.type, keys[control.type]?.[Number(there)] ?? other];
 }}"""
 CHANGED = f"""(index, limit) => {{{FIGURE}
     return until(() => snapshot(figure) !== window.before, limit);

@@ -26,10 +26,12 @@ from em2vae.interactive.likelihood_lab import LikelihoodLab
 from em2vae.interactive.loss_scaling import LossScaling
 from em2vae.interactive.mean_field import MeanField
 from em2vae.interactive.monte_carlo_integral import MonteCarloIntegral
+from em2vae.interactive.name_walk import NameWalk
 from em2vae.interactive.style_transfer import StyleTransfer
 from em2vae.interactive.training_scrubber import TrainingScrubber
 from em2vae.interactive.vae_lab import VaeLab
 from em2vae.ppca import ProbabilisticPCA
+from em2vae.sequence import SequenceVAE
 from em2vae.vae import mlp
 
 N = 12
@@ -83,6 +85,7 @@ BUILD = {
     "likelihood-lab": lambda data: LikelihoodLab(*data.x[:2].view(2, 28, 28)),
     "vae-lab": lambda data: VaeLab(data.x, data.labels, data.x, data.labels),
     "style-transfer": lambda data: StyleTransfer(ConditionalVAE(2, (4,)), data.x, data.labels),
+    "name-walk": lambda data: NameWalk(SequenceVAE(2)),
 }
 WITH_IMAGES = [*list(BUILD)[:7], "vae-lab", "style-transfer"]
 WITH_VAE = WITH_IMAGES[:6]
@@ -230,7 +233,11 @@ def test_what_belongs_to_one_figure_is_refused_too():
 
 # What a figure reports, and what may be any whole number.
 FREE = {"active", "kl", "log_p", "latent_dims", "epochs", "elbo", "history", "seed"}
-WRONG = {traitlets.Float: [math.nan, math.inf, "a"], traitlets.Int: [10**6, "a"]}
+WRONG = {
+    traitlets.Float: [math.nan, math.inf, "a"],
+    traitlets.Int: [10**6, "a"],
+    traitlets.Unicode: [5, "a" * 1000],
+}
 
 
 @pytest.mark.parametrize("name", BUILD)

@@ -24,8 +24,8 @@ NAME = """(control) =>
         ? control.innerText.trim() || control.getAttribute("aria-label") || ""
         : [...control.labels].filter((e) => e.checkVisibility()).map((e) => e.innerText).join(" ")
 """
-KEYS = {"range": ("ArrowRight", "ArrowLeft"), "select-one": ("ArrowDown", "ArrowUp")}
-KINDS = ("range", "select-one", "button", "submit", "checkbox", "radio")
+KEYS = {"range": ("ArrowRight", "ArrowLeft"), "select-one": ("ArrowDown", "ArrowUp"), "text": "xyz"}
+KINDS = ("range", "select-one", "text", "button", "submit", "checkbox", "radio")
 
 
 @pytest.fixture(scope="module", params=PAGES)
