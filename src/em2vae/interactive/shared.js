@@ -318,7 +318,7 @@ const FINGER = 24; // CSS pixels around a handle that a finger may touch
 /* Calls pick(event, first) while a pointer is held down on the drawing. A finger that goes up or down
    scrolls the page, unless it starts on one of the handles, given as shares of width and height; one
    that goes sideways, or taps, picks. */
-function draggable(canvas, pick, handles) {
+export function draggable(canvas, pick, handles) {
   let waiting = null; // where a finger came down that may be about to scroll
   let held = false;
   const onHandle = ({ clientX, clientY }) => {
