@@ -207,8 +207,8 @@ def test_the_decoder_agrees_with_pytorch(model, names):
     got = model(body, list(zip(seen, zs.tolist(), strict=True)))
     for name, z, found in zip(CITIES, zs, got, strict=True):
         expected = log_p(names, name, z[None])[0]
-        near = expected > math.log(1e-4)  # the page shows whole percents
-        assert (torch.tensor(found) - expected)[near].abs().max() < 1e-2, name
+        # Biases travel in float16, which alone moves a number of this small, sure model by 3.8e-3.
+        assert (torch.tensor(found) - expected).abs().max() < 6e-3, name
 
 
 def test_greedy_names_are_pytorchs(page, names):

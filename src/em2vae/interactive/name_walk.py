@@ -11,7 +11,7 @@ from em2vae.names import ALPHABET, LETTERS, LONGEST
 from em2vae.sequence import SequenceVAE
 
 TYPED = 40  # characters that a field takes
-COARSENESS = 8191  # of weights: whole multiples up to this of a step of their row
+FINEST = 30_000  # of weights: whole multiples up to this of a step of their row
 HOTTEST = 2.0
 
 
@@ -127,6 +127,6 @@ def round_rows(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     weight, bias = weight.cpu().float(), bias.cpu().float()
     for values in (weight, bias):
         pack_half(values)  # refuses what is not finite, or too large
-    steps = (weight.abs().amax(1) / COARSENESS).clamp(min=1e-6)
+    steps = (weight.abs().amax(1) / FINEST).clamp(min=1e-6)
     steps = torch.from_numpy(steps.numpy().astype(np.float16).astype(np.float32))
     return (weight / steps[:, None]).round(), steps, bias
