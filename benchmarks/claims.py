@@ -1,4 +1,4 @@
-"""How often the claims about training hold: chapters 06 to 17 again, with other seeds.
+"""How often the claims about training hold: chapters 06 to 18 again, with other seeds.
 
     python benchmarks/claims.py                        # all of it, on two cores
     python benchmarks/claims.py --only free-bits-gain  # some claims, by name or by chapter
@@ -205,7 +205,7 @@ def seconds(c: Names, vae: VAE, batch_size: int) -> float:
 
 
 def weighted_bound(c: Names, vae: VAE) -> float:
-    """Chapter 17: with 50 draws inside the logarithm, on 300 test images."""
+    """Chapters 17 and 18: with 50 draws inside the logarithm, on 300 test images."""
     with torch.no_grad():
         return iwae_bound(vae, c.x_test[:300], 50, c.seeded()).mean().item()
 
@@ -223,6 +223,26 @@ def clipped(c: Names, longest: float) -> float:
     return c.test_bound(vae)
 
 
+def beside_words(c: Names) -> dict:
+    """Chapter 18: words exchanged on all test images, a longer list, and chapters 11 and 17."""
+    words = torch.cat([c.exchange(c.vqvae, c.prior, part) for part in c.x_test.split(250)])
+    extra = {"exchanged": c.two_part(c.vqvae, c.prior, c.x_test, words).elbo}
+    dense, conv, longer = VAE(20, (400,)), ConvVAE(20), c.VQVAE(n_words=64)
+    fit(dense, c.x_grey, epochs=22, learning_rate=3e-3)  # as in chapter 11
+    fit(dense, c.x_grey, epochs=4, learning_rate=5e-4)
+    fit(conv, c.x_grey, epochs=4, batch_size=32, learning_rate=8e-3)  # as in chapter 17
+    fit(conv, c.x_grey, epochs=1, batch_size=32, learning_rate=1.5e-3)
+    extra |= {"dense weighted": weighted_bound(c, dense), "conv weighted": weighted_bound(c, conv)}
+    fit(longer, c.x_grey, epochs=4, batch_size=32, learning_rate=8e-3)
+    fit(longer, c.x_grey, epochs=2, batch_size=32, learning_rate=1.6e-3)
+    prior = c.WordPrior(n_words=64)
+    fit(prior, longer.encode(c.x_train), epochs=4, learning_rate=4e-3, **c.options)
+    fit(prior, longer.encode(c.x_train), epochs=1, learning_rate=8e-4, **c.options)
+    with torch.no_grad():
+        extra["64 words"] = c.two_part(longer, prior, c.x_test).elbo.mean().item()
+    return extra
+
+
 EXTRA = {
     9: longer_encoders,
     10: other_recipes,
@@ -231,6 +251,7 @@ EXTRA = {
     14: early_log,
     15: returning_pixels,
     17: dense_rivals,
+    18: beside_words,
 }
 
 
