@@ -4,7 +4,8 @@
 # Seen: forward() decodes the mode of q(z|x) unless asked to sample, so two calls agree; log-
 # variances are clamped to [-30, 20], so a code's KL cannot exceed a limit; kl() of a picture sums
 # over channels and pixels, of a video it returns (batch, width); kl() of the audio model is twice
-# the KL, averaged over time, and its KL between two distributions can be negative.
+# the KL, averaged over time, and its KL between two distributions can be negative. scaling_factor is
+# 0.18215 and shift_factor None by default; encode() and decode() apply neither.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -25,7 +26,12 @@ x = torch.randn(1, 3, 16, 16)
 with torch.no_grad():
     first, second = model(x).sample, model(x).sample
     mode = model.decode(model.encode(x).latent_dist.mode()).sample
+    bare = model.post_quant_conv(model.encode(x).latent_dist.mode())
+    assert torch.equal(model.decoder(bare), mode)
+    moments = model.quant_conv(model.encoder(x))
+    assert torch.equal(model.encode(x).latent_dist.mode(), moments.chunk(2, 1)[0])
 assert torch.equal(first, second) and torch.equal(first, mode)
+assert model.config.scaling_factor == 0.18215 and model.config.shift_factor is None
 
 
 def halves(*shape, mean, second):
