@@ -94,7 +94,7 @@ WATCH = """async ([name, button, count]) => {
     for (let i = 0; i < count; i++) times.push(await new Promise(requestAnimationFrame));
     return times.slice(1).map((time, i) => time - times[i]);
 }"""
-PADS = ["amortized-pad", "style-transfer"]
+PADS = ["amortized-pad", "style-transfer", "codebook"]
 SLOWER = 6  # times, as a phone
 ANIMATIONS = [  # figure, button, frames
     ("em-stepper", "Run", 120),

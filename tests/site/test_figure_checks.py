@@ -9,11 +9,13 @@ import traitlets
 from torch import nn
 
 from em2vae import VAE, load_digits
+from em2vae.codebook import VQVAE, WordPrior
 from em2vae.conditional import ConditionalVAE
 from em2vae.data import binarize
 from em2vae.interactive.ae_versus_vae import AeVersusVae
 from em2vae.interactive.amortized_pad import AmortizedPad
 from em2vae.interactive.bound_ladder import BoundLadder
+from em2vae.interactive.codebook import Codebook
 from em2vae.interactive.elbo_explorer import ElboExplorer
 from em2vae.interactive.em_stepper import EmStepper
 from em2vae.interactive.figure import HERE, InteractiveFigure, pack_network
@@ -86,10 +88,11 @@ BUILD = {
     "vae-lab": lambda data: VaeLab(data.x, data.labels, data.x, data.labels),
     "style-transfer": lambda data: StyleTransfer(ConditionalVAE(2, (4,)), data.x, data.labels),
     "name-walk": lambda data: NameWalk(SequenceVAE(2)),
+    "codebook": lambda data: Codebook(VQVAE(), WordPrior(), data.x, data.labels),
 }
-WITH_IMAGES = [*list(BUILD)[:7], "vae-lab", "style-transfer"]
+WITH_IMAGES = [*list(BUILD)[:7], "vae-lab", "style-transfer", "codebook"]
 WITH_VAE = WITH_IMAGES[:6]
-WITH_LABELS = [*WITH_IMAGES[:4], "vae-lab", "style-transfer"]
+WITH_LABELS = [*WITH_IMAGES[:4], "vae-lab", "style-transfer", "codebook"]
 FLAT = [name for name in WITH_VAE if name not in ("latent-explorer", "loss-scaling")]
 
 
@@ -120,7 +123,7 @@ def test_images_that_cannot_be_drawn_are_refused(name, fault):
         BUILD[name](Data(x=x))
 
 
-@pytest.mark.parametrize("name", [*WITH_VAE, "style-transfer"])
+@pytest.mark.parametrize("name", [*WITH_VAE, "style-transfer", "codebook"])
 def test_values_beyond_grey_are_refused(name):
     with pytest.raises(ValueError, match=r"x must lie in \[0, 1\]"):
         BUILD[name](Data(x=255 * Data().x))

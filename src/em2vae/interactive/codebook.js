@@ -1,5 +1,5 @@
 import {
-  SIDE, button, bytesOf, colorsOf, digitCanvas, draggable, drawDigit, drawingPad, forward, h, inkOf, interactive,
+  SIDE, activations, button, bytesOf, colorsOf, digitCanvas, draggable, drawDigit, drawingPad, forward, h, inkOf, interactive,
   logBernoulli, normalize, plural, readable, seededRandom, select, sentence, signed, slider, stroke, unpackHalves, unpackNetwork,
 } from "./shared.js";
 
@@ -31,17 +31,27 @@ export function decodeWords(decoder, list, words) {
   return forward(decoder, Float64Array.from({ length: D * PLACES }, (_, i) => list[words[i % PLACES]][Math.floor(i / PLACES)]));
 }
 
-/* −log p of each of the M words at a place, given the words before it, in nats. tables: the prior's
-   layers, which take ones and zeros; reach: its neighbours. See codebook.py, as_tables. */
-export function natsAt({ tables, reach, M }, words, place) {
-  const input = new Float64Array(tables[0].inputs);
+/* A prior of M words whose neighbours are `reach`, ready to be asked. layers take ones and zeros
+   (codebook.py, as_tables): of the first one's columns, a few are added up. */
+export function readyPrior([{ inputs, outputs: H, weight, bias }, ...layers], reach, M) {
+  const columns = Float64Array.from({ length: inputs * H }, (_, i) => weight[(i % H) * inputs + Math.floor(i / H)]);
+  return { columns, bias, layers, reach, M };
+}
+
+/* −log p of each of the M words at a place, given the words before it, in nats. */
+export function natsAt({ columns, bias, layers, reach, M }, words, place) {
+  const hidden = Float64Array.from(bias);
+  const add = (column) => {
+    const start = column * hidden.length;
+    for (let o = 0; o < hidden.length; o++) hidden[o] += columns[start + o];
+  };
   reach.forEach(([down, across], n) => {
     const [row, column] = [Math.floor(place / ROW) + down, (place % ROW) + across];
     const inside = row >= 0 && column >= 0 && column < ROW;
-    input[n * (M + 1) + (inside ? words[ROW * row + column] : M)] = 1;
+    add(n * (M + 1) + (inside ? words[ROW * row + column] : M));
   });
-  input[reach.length * (M + 1) + place] = 1;
-  const logits = forward(tables, input);
+  add(reach.length * (M + 1) + place);
+  const logits = forward(layers, hidden.map(activations.silu));
   const top = Math.max(...logits);
   const logSum = top + Math.log(logits.reduce((sum, v) => sum + Math.exp(v - top), 0));
   return Array.from(logits, (v) => logSum - v);
@@ -144,7 +154,7 @@ export default interactive(({ model, redraw, set }) => {
   const [encoder, decoder, tables] = ["_encoder", "_decoder", "_prior"].map(network);
   const list = model.get("_list");
   const M = list.length;
-  const prior = { tables, reach: model.get("_reach"), M };
+  const prior = readyPrior(tables, model.get("_reach"), M);
   const strip = stripOf(unpackHalves(model.get("_tiles")));
   const images = bytesOf(model.get("_images"));
   const digits = model.get("_digits");
@@ -298,10 +308,14 @@ export default interactive(({ model, redraw, set }) => {
     shelf.canvas.setAttribute("aria-label", `The list, with nats at ${pointed(place)}: ${texts.join("; ")}`);
   }
 
-  const sumOf = (words) => {
-    const [code, pixels] = [total(words.map((word, place) => natsAt(prior, words, place)[word])), -logBernoulli(decodeWords(decoder, list, words), x)];
-    return { code, pixels, both: code + pixels };
-  };
+  let ownCost = {}; // what the encoder's words cost for x
+  function costOfOwn() {
+    if (ownCost.x !== x) {
+      const nats = own.map((word, place) => natsAt(prior, own, place)[word]);
+      ownCost = { x, both: total(nats) - logBernoulli(decodeWords(decoder, list, own), x) };
+    }
+    return ownCost.both;
+  }
   function describe(words, place, kept, digit) {
     const [code, pixels] = [total(found.costs), -logBernoulli(found.logits, x)];
     const content = digit >= 0 ? `Test digit ${digit + 1}` : ink.some((v) => v > 0) ? "Your drawing" : "The empty pad";
@@ -310,7 +324,7 @@ export default interactive(({ model, redraw, set }) => {
     const how = `${new Set(words).size} of the ${M} on the list`;
     const what =
       kept < PLACES ? `The first ${plural(kept, "word")} kept, ${PLACES - kept} drawn from the prior: ` : changes ? `${content} with ${plural(changes, "word")} exchanged: ` : `${content} in 49 words, ${how}: `;
-    const rest = changes ? `The encoder's words cost ${signed(sumOf(own).both, 1)} together. ` : "";
+    const rest = changes ? `The encoder's words cost ${signed(costOfOwn(), 1)} together. ` : "";
     const nats = found.nats[place];
     const least = nats.indexOf(Math.min(...nats));
     const there = `In ${pointed(place)} stands word ${words[place]}, for ${nats[words[place]].toFixed(2)} nats`;

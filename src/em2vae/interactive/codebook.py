@@ -142,9 +142,7 @@ def check_models(vqvae, prior) -> None:
             wanted = f"{kind.__module__}.{kind.__name__}"
             raise TypeError(f"{name} must be an {wanted}, got {type(model).__name__}")
     if prior.n_words != vqvae.n_words:
-        raise ValueError(
-            f"prior must have the {vqvae.n_words} words of vqvae, got {prior.n_words}"
-        )
+        raise ValueError(f"prior must have the {vqvae.n_words} words of vqvae, got {prior.n_words}")
     if vqvae.n_words > MOST_WORDS:
         raise ValueError(
             f"vqvae must have at most {MOST_WORDS} words, got {vqvae.n_words}: each has a tile"

@@ -53,7 +53,7 @@ export function unpackNetwork({ layers, crc32: expected }, view) {
   });
 }
 
-const activations = {
+export const activations = {
   relu: (a) => (a > 0 ? a : 0),
   tanh: Math.tanh,
   silu: (a) => a / (1 + Math.exp(-a)),
@@ -86,27 +86,26 @@ function multiply({ inputs, outputs, weight, bias }, below) {
    numbers. Before it, each number is copied to a square of `up` by `up`. */
 function convolve({ inputs, outputs, weight, bias, maps: { height, width, up, stride } }, below) {
   const [rows, columns] = [height, width].map((n) => Math.ceil((n * up) / stride));
+  const [channels, high, wide] = [inputs / 9, height * up + 2, width * up + 2];
+  const inside = new Float64Array(channels * high * wide); // the copies within their margin
+  for (let k = 0; k < channels; k++)
+    for (let r = 0; r < height * up; r++) {
+      const [from, to] = [(k * height + Math.floor(r / up)) * width, (k * high + r + 1) * wide + 1];
+      for (let c = 0; c < width * up; c++) inside[to + c] = below[from + Math.floor(c / up)];
+    }
   const above = new Float64Array(outputs * rows * columns);
-  // Where the number comes from that a weight above, at or below the middle meets; -1: the margin.
-  const meets = (count, size) =>
-    [-1, 0, 1].map((offset) =>
-      Int32Array.from({ length: count }, (_, i) => {
-        const at = i * stride + offset;
-        return at < 0 || at >= size * up ? -1 : Math.floor(at / up);
-      }),
-    );
-  const [down, across] = [meets(rows, height), meets(columns, width)];
   for (let o = 0; o < outputs; o++) {
     const map = above.subarray(o * rows * columns, (o + 1) * rows * columns).fill(bias[o]);
-    for (let i = 0; i < inputs; i++) { // nine a map
-      const value = weight[o * inputs + i];
-      const first = Math.floor(i / 9) * height * width;
-      const [ys, xs] = [down[Math.floor((i % 9) / 3)], across[i % 3]];
-      for (let r = 0; r < rows; r++) {
-        if (ys[r] < 0) continue;
-        const start = first + ys[r] * width;
-        for (let c = 0, at = r * columns; c < columns; c++, at++)
-          if (xs[c] >= 0) map[at] += value * below[start + xs[c]];
+    for (let k = 0; k < channels; k++) { // nine weights at once: one number of the map is read and written once
+      const [w1, w2, w3, w4, w5, w6, w7, w8, w9] = weight.subarray(o * inputs + 9 * k, o * inputs + 9 * k + 9);
+      for (let r = 0, at = 0; r < rows; r++) {
+        const y1 = (k * high + r * stride) * wide;
+        const [y2, y3] = [y1 + wide, y1 + 2 * wide];
+        for (let c = 0, x = 0; c < columns; c++, at++, x += stride)
+          map[at] +=
+            w1 * inside[y1 + x] + w2 * inside[y1 + x + 1] + w3 * inside[y1 + x + 2] +
+            w4 * inside[y2 + x] + w5 * inside[y2 + x + 1] + w6 * inside[y2 + x + 2] +
+            w7 * inside[y3 + x] + w8 * inside[y3 + x + 1] + w9 * inside[y3 + x + 2];
       }
     }
   }
