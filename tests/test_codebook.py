@@ -112,6 +112,20 @@ def test_beyond_the_edge_stands_a_number_of_its_own():
     assert seen[6].tolist() == [5] * 10 + [page[0, 4].item(), page[0, 5].item()]
 
 
+def test_the_logits_are_those_of_the_formula(prior):
+    page, e = pages_of(1, 5), prior.embed.weight
+    for place in (0, 17, 48):
+        row, column = divmod(place, 7)
+        seen = []
+        for r, c in WordPrior.reach:
+            inside = 0 <= row + r and 0 <= column + c < 7
+            seen.append(e[page[0, place + 7 * r + c] if inside else 5])
+        u = prior.first.weight @ torch.cat(seen) + prior.place[place]
+        v = prior.second.weight @ (u * u.sigmoid()) + prior.second.bias
+        logits = prior.head.weight @ (v * v.sigmoid()) + prior.head.bias
+        assert torch.allclose(prior.logits(page)[0, place], logits, atol=1e-4)
+
+
 def test_what_is_kept_stays_and_the_rest_is_drawn_from_the_prior(three_by_three):
     prior = toy_prior().float()
     start = torch.tensor([[1, 0, 1, 1, 0, 0, 1, 1, 1]]).repeat(20_000, 1)
