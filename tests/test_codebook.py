@@ -118,7 +118,7 @@ def test_the_logits_are_those_of_the_formula(prior):
         row, column = divmod(place, 7)
         seen = []
         for r, c in WordPrior.reach:
-            inside = 0 <= row + r and 0 <= column + c < 7
+            inside = row + r >= 0 and 0 <= column + c < 7
             seen.append(e[page[0, place + 7 * r + c] if inside else 5])
         u = prior.first.weight @ torch.cat(seen) + prior.place[place]
         v = prior.second.weight @ (u * u.sigmoid()) + prior.second.bias
