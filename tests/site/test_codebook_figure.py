@@ -173,11 +173,9 @@ def test_logits_and_nats_agree_with_pytorch_on_pages_of_any_words(call, models):
     assert (torch.tensor(nats) - expected).abs().max() < 0.02
     own = torch.tensor(nats).gather(-1, pages[..., None]).sum((1, 2))
     assert (own + prior.log_prob(pages).sum(-1)).abs().max() < 0.1
-    for of_page, of_bits in zip(
-        torch.tensor(logits), binarize(load_digits("test")[0]), strict=False
-    ):
-        by_page = torch.distributions.Bernoulli(logits=of_page).log_prob(of_bits).sum()
-        assert by_page.isfinite()
+    x = binarize(load_digits("test")[0])[:20]
+    by_page = torch.distributions.Bernoulli(logits=torch.tensor(logits)[20:]).log_prob(x).sum(-1)
+    assert (by_page - vqvae.decode(pages[20:]).log_prob(x).sum(-1)).abs().max() < 0.1
 
 
 def test_draws_follow_the_prior_and_keep_what_is_kept(call, models):

@@ -223,7 +223,7 @@ export default interactive(({ model, redraw, set }) => {
   const wordSlider = slider({ label: "Word there", min: 0, max: M - 1, step: 1, value: 0, format: String, oninput: exchange });
   const keptSlider = slider({
     label: "Words kept", min: 0, max: PLACES, step: 1, value: PLACES,
-    format: (kept) => `${kept} of ${PLACES}`, oninput: (kept) => keep(kept, model.get("seed")),
+    format: String, oninput: (kept) => keep(kept, model.get("seed")),
   });
   const againButton = button("Draw others again", () => keep(model.get("kept"), model.get("seed") + 1));
   const ownButton = button("The encoder's words", () => show(own));
@@ -245,7 +245,9 @@ export default interactive(({ model, redraw, set }) => {
   });
   for (const trait of ["kept", "seed"])
     model.on(`change:${trait}`, () => {
-      if (!ours) keep(model.get("kept"), model.get("seed"));
+      if (ours) return;
+      const words = continued(prior, base, model.get("kept"), model.get("seed"));
+      if (!same(words, model.get("words"))) send({ words });
     });
 
   // Draw
@@ -294,7 +296,10 @@ export default interactive(({ model, redraw, set }) => {
       const used = new Set(words);
       for (let word = 0; word < M; word++) {
         const [left, top] = corner(word, across, side);
-        tile(context, word, [left + 0.22 * side, top + 0.07 * side], 0.56 * side, used.has(word) ? 1 : 0.25);
+        const box = [left + 0.22 * side, top + 0.07 * side, 0.56 * side];
+        tile(context, word, box, box[2], used.has(word) ? 1 : 0.25);
+        Object.assign(context, { strokeStyle: theme.text, lineWidth: devicePixelRatio });
+        if (used.has(word)) context.strokeRect(...box, box[2]);
         cost(context, theme, found.nats[place][word], [left + 0.1 * side, top + 0.66 * side], 0.8 * side, 0.28 * side);
       }
       frame(context, theme, corner(words[place], across, side), side);
@@ -361,11 +366,11 @@ export default interactive(({ model, redraw, set }) => {
       h("div", { class: "em2vae-page" },
         h("div", { class: "em2vae-six" },
           picture(pad.canvas, "Draw here"),
-          picture(seen, "What the encoder gets, x"),
+          picture(seen, "The encoder gets x"),
           picture(page.canvas, "Its 49 words"),
-          picture(h("div", { class: "em2vae-spot" }, painted, spot), "Their picture, p(x\u00a0|\u00a0words)"),
-          picture(costs.canvas, "What each costs, in nats"),
-          picture(shelf.canvas, "The list: nats at this place"),
+          picture(h("div", { class: "em2vae-spot" }, painted, spot), "Their picture"),
+          picture(costs.canvas, "Their costs, in nats"),
+          picture(shelf.canvas, "The list, costs here"),
         ),
         h("div", { class: "em2vae-side" },
           h("div", { class: "em2vae-sliders" }, placeSlider.element, wordSlider.element, keptSlider.element),
