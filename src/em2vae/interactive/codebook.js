@@ -9,8 +9,9 @@ const PATCH = 4; // pixels of a place, in each direction
 const FULL = 4; // nats of a cell in full shade
 const CAPTION =
   "Draw a digit: the encoder reads it in 49 words, and the decoder paints what they stand for. Click a cell and then " +
-  "another word on the list: watch the picture, and what both parts cost. Then keep fewer words: the prior draws the others " +
-  "anew, from left to right, row by row. All nats are about the picture that the encoder gets.";
+  "another word on the list: watch the picture, and what both parts cost. On the list the words of the picture are framed, and " +
+  "each has the nats that it costs at the chosen place. Then keep fewer words: the prior draws the others anew, row by row, " +
+  "from left to right. All nats are about x.";
 
 // The arithmetic -------------------------------------------------------------------------------
 
