@@ -99,6 +99,14 @@ def test_runs_with_other_words_have_no_tolerance():
         tolerance.measured(["True 1", "True 2", "False 1"])
 
 
+@pytest.mark.parametrize(
+    ("tolerances", "expected"),
+    [((None, None), None), ((3, None), 3), ((3, 0.03), 0.03), ((0.02, 6), 6), ((6, 0.001), 6)],
+)
+def test_a_wider_tolerance_stays(tolerances, expected):
+    assert tolerance.wider("1.00 and 2.00", *tolerances) == expected
+
+
 CELLS = [  # what a cell prints where "gap 1.25" is stored, its metadata, how nbval judges it
     ("print('gap 1.25')", {}, "PASSED"),
     ("print('gap 1.26')", {}, "FAILED"),  # exact unless the cell says otherwise

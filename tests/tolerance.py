@@ -87,3 +87,12 @@ def measured(texts: list[str]) -> float | None:
     share = math.ceil(1000 * share) / 1000
     slack = sum(Decimal(share) * abs(runs[0]) / u for u, runs in zip(units, numbers, strict=True))
     return share if share < 1 and slack < absolute * len(numbers) else absolute
+
+
+def wider(text: str, *tolerances: float | None) -> float | None:
+    """That which lets the text's numbers move most, of several tolerances or None, the exact one."""
+    _, values = split(text)
+    return max(
+        tolerances,
+        key=lambda t: 0 if t is None else sum(allowed(value, unit(value), t) for value in values),
+    )
