@@ -90,7 +90,7 @@ def measured(texts: list[str]) -> float | None:
 
 
 def wider(text: str, *tolerances: float | None) -> float | None:
-    """That which lets the text's numbers move most, of several tolerances or None, the exact one."""
+    """That which lets the text's numbers move most; None is the exact one."""
     _, values = split(text)
     return max(
         tolerances,
