@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 from monte_carlo import Z_MAX
+from sklearn.datasets import load_sample_images
 from tqdm import tqdm
 
 from em2vae import data, load_digits
-from em2vae.data import binarize, load_results
+from em2vae.data import binarize, load_photos, load_results
 
 DIGITS = torch.arange(10)
 
@@ -385,6 +386,13 @@ def test_the_real_mnist(split, first_labels, n_zeros, mean):
     assert labels[:4].tolist() == first_labels
     assert (labels == 0).sum() == n_zeros
     assert x.mean().item() == pytest.approx(mean, abs=5e-5)
+
+
+def test_photographs_are_those_of_scikit_learn():
+    theirs = load_sample_images().images
+    for photo, other in zip(load_photos(), theirs, strict=True):
+        assert photo.dtype == other.dtype
+        assert np.array_equal(photo, other)
 
 
 def test_results_of_the_benchmarks_are_the_committed_files():

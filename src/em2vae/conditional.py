@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Normal, kl_divergence
-from torch.nn.functional import one_hot
+from torch.nn.functional import linear, one_hot
 
 from em2vae.checks import check_data, check_latent, check_like, check_positive
 from em2vae.densities import LogVarNormal
@@ -93,11 +93,37 @@ class ConditionalVAE(VAE):
             check_data(x, self.data_dim, binary=True)
             check_like(x, next(self.parameters(), x))
         q_z = self.encoder(self._beside(x, labels))
-        z = self.rsample(q_z, n_samples, generator)  # (S, B, K)
-        log_p = self.decoder(self._beside(z, labels)).log_prob(x)  # (S, B, D)
+        return self._terms(q_z, x, labels, n_samples, beta, generator)
+
+    def _terms(self, q_z, x, labels, n_samples, beta, generator) -> ElboTerms:
+        """The terms of eq. conditional-elbo for q_z and labels of the shape (..., B)."""
+        z = self.rsample(q_z, n_samples, generator)  # (S, ..., B, K)
+        log_p = self.decoder(self._beside(z, labels)).log_prob(x)  # (S, ..., B, D)
         log_likelihood = log_p.sum(-1).mean(0)  # over pixels, then draws
         kl = kl_divergence(q_z, Normal(0.0, 1.0)).sum(-1)  # over latent dimensions
         return ElboTerms(log_likelihood - beta * kl, log_likelihood, kl)
+
+    def _elbo_of_every(
+        self,
+        x: Tensor,
+        n_samples: int = 1,
+        beta: float = 1.0,
+        generator: torch.Generator | None = None,
+        validate_args: bool = True,
+    ) -> ElboTerms:
+        """What `elbo` gives for images x (B, D) under each of the C labels: terms (C, B).
+
+        By eq. shifted-bias the image's part of the encoder's first layer is computed once.
+        """
+        if validate_args:
+            check_data(x, self.data_dim, binary=True)
+            check_like(x, next(self.parameters(), x))
+        first, *others = self.encoder.body
+        of_image = linear(x, first.weight[:, : self.data_dim], first.bias)  # (B, H)
+        hidden = of_image + first.weight[:, self.data_dim :].T[:, None]  # (C, B, H)
+        q_z = LogVarNormal(*self.encoder.heads(nn.Sequential(*others)(hidden)).chunk(2, dim=-1))
+        every = torch.arange(self.n_classes, device=x.device)[:, None].expand(-1, len(x))
+        return self._terms(q_z, x, every, n_samples, beta, generator)
 
     @torch.no_grad()
     def sample(self, labels: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -184,9 +210,8 @@ class SemiSupervisedVAE(nn.Module):
             _, log_likelihood, kl = self.cvae.elbo(x, labels, **options)
             kl = kl + math.log(n_classes)
         else:
-            every = torch.arange(n_classes, device=x.device).repeat_interleave(len(x))
-            terms = self.cvae.elbo(x.repeat(n_classes, 1), every, **options)
-            _, log_likelihoods, kls = (t.view(n_classes, -1).T for t in terms)  # (B, C) each
+            terms = self.cvae._elbo_of_every(x, **options)
+            _, log_likelihoods, kls = (t.T for t in terms)  # (B, C) each
             log_q = self.classifier(x).log_softmax(-1)  # (B, C)
             log_likelihood = (log_q.exp() * log_likelihoods).sum(-1)  # over labels
             kl = (log_q.exp() * (kls + log_q + math.log(n_classes))).sum(-1)

