@@ -69,7 +69,7 @@ class ConditionalVAE(VAE):
     def elbo(
         self,
         x: Tensor,
-        labels: Tensor,
+        labels: Tensor | None,
         n_samples: int = 1,
         beta: float = 1.0,
         generator: torch.Generator | None = None,
@@ -79,7 +79,7 @@ class ConditionalVAE(VAE):
 
         Args:
             x: images (B, D) of zeros and ones.
-            labels: their labels (B,), always checked.
+            labels: theirs (B,), always checked; None: every label, and the terms are (C, B).
             n_samples, beta, generator, validate_args: as in `VAE.elbo`.
 
         Returns:
@@ -92,38 +92,23 @@ class ConditionalVAE(VAE):
         if validate_args:
             check_data(x, self.data_dim, binary=True)
             check_like(x, next(self.parameters(), x))
-        q_z = self.encoder(self._beside(x, labels))
-        return self._terms(q_z, x, labels, n_samples, beta, generator)
-
-    def _terms(self, q_z, x, labels, n_samples, beta, generator) -> ElboTerms:
-        """The terms of eq. conditional-elbo for q_z and labels of the shape (..., B)."""
-        z = self.rsample(q_z, n_samples, generator)  # (S, ..., B, K)
-        log_p = self.decoder(self._beside(z, labels)).log_prob(x)  # (S, ..., B, D)
+        if labels is None:
+            q_z, labels = self._encode_under_all(x)
+        else:
+            q_z = self.encoder(self._beside(x, labels))
+        z = self.rsample(q_z, n_samples, generator)  # (S, B, K)
+        log_p = self.decoder(self._beside(z, labels)).log_prob(x)  # (S, B, D)
         log_likelihood = log_p.sum(-1).mean(0)  # over pixels, then draws
         kl = kl_divergence(q_z, Normal(0.0, 1.0)).sum(-1)  # over latent dimensions
         return ElboTerms(log_likelihood - beta * kl, log_likelihood, kl)
 
-    def _elbo_of_every(
-        self,
-        x: Tensor,
-        n_samples: int = 1,
-        beta: float = 1.0,
-        generator: torch.Generator | None = None,
-        validate_args: bool = True,
-    ) -> ElboTerms:
-        """What `elbo` gives for images x (B, D) under each of the C labels: terms (C, B).
-
-        By eq. shifted-bias the image's part of the encoder's first layer is computed once.
-        """
-        if validate_args:
-            check_data(x, self.data_dim, binary=True)
-            check_like(x, next(self.parameters(), x))
+    def _encode_under_all(self, x: Tensor) -> tuple[LogVarNormal, Tensor]:
+        """q(z|x, y) under each label, (C, B, K), and those labels (C, B), by eq. shifted-bias."""
         first, *others = self.encoder.body
-        of_image = linear(x, first.weight[:, : self.data_dim], first.bias)  # (B, H)
-        hidden = of_image + first.weight[:, self.data_dim :].T[:, None]  # (C, B, H)
+        hidden = linear(x, first.weight[:, : self.data_dim], first.bias)  # (B, H), once for all
+        hidden = hidden + first.weight[:, self.data_dim :].T[:, None]  # (C, B, H)
         q_z = LogVarNormal(*self.encoder.heads(nn.Sequential(*others)(hidden)).chunk(2, dim=-1))
-        every = torch.arange(self.n_classes, device=x.device)[:, None].expand(-1, len(x))
-        return self._terms(q_z, x, every, n_samples, beta, generator)
+        return q_z, torch.arange(self.n_classes, device=x.device)[:, None].expand(-1, len(x))
 
     @torch.no_grad()
     def sample(self, labels: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -210,7 +195,7 @@ class SemiSupervisedVAE(nn.Module):
             _, log_likelihood, kl = self.cvae.elbo(x, labels, **options)
             kl = kl + math.log(n_classes)
         else:
-            terms = self.cvae._elbo_of_every(x, **options)
+            terms = self.cvae.elbo(x, None, **options)
             _, log_likelihoods, kls = (t.T for t in terms)  # (B, C) each
             log_q = self.classifier(x).log_softmax(-1)  # (B, C)
             log_likelihood = (log_q.exp() * log_likelihoods).sum(-1)  # over labels
