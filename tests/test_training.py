@@ -1,5 +1,7 @@
 import copy
 import math
+import subprocess
+import sys
 from itertools import count, pairwise
 from types import SimpleNamespace
 
@@ -201,6 +203,30 @@ def test_fit_is_the_plain_loop(grey):
         torch.testing.assert_close(
             ours[name]["exp_avg_sq"], theirs["exp_avg_sq"], rtol=1e-3, atol=1e-6
         )
+
+
+def test_the_steps_are_those_of_adam_to_the_bit(x):
+    """And a weight that has no gradient is left alone."""
+    model, plain = small_vae(), small_vae()
+    for each in (model, plain):
+        each.register_parameter("idle", torch.nn.Parameter(torch.ones(2)))
+    fit(model, x, epochs=3, batch_size=len(x), learning_rate=1e-2, binarize="none")
+    adam = torch.optim.Adam(plain.parameters(), 1e-2, maximize=True, fused=True)
+    generator = seeded()
+    for _ in range(3):
+        rows = torch.randperm(len(x), generator=generator)
+        adam.zero_grad()
+        plain.elbo(x[rows], generator=generator).elbo.mean().backward()
+        adam.step()
+    assert torch.equal(weights(model), weights(plain))
+
+
+def test_a_training_does_without_the_compiler():
+    """To import it takes longer than a short training."""
+    code = "import sys, torch, em2vae as e; e.fit(e.VAE(2, (4,)), torch.ones(1, 784), 1)"
+    code = f"{code}; print('torch._dynamo' in sys.modules)"
+    run = [sys.executable, "-c", code]
+    assert subprocess.run(run, capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_beta_decides_how_much_is_spent_on_the_code(x):
@@ -527,12 +553,12 @@ def test_adam_keeps_no_denormal_numbers(monkeypatch):
     """One image in 1,500 shows ink in the first pixel: its weights' running means die away."""
     made = []
 
-    class Adam(torch.optim.Adam):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
+    class Adam(training._Adam):
+        def __init__(self, *args):
+            super().__init__(*args)
             made.append(self)
 
-    monkeypatch.setattr(torch.optim, "Adam", Adam)
+    monkeypatch.setattr(training, "_Adam", Adam)
     x = torch.zeros(1_500, PIXELS)
     x[0, 0] = x[1::2, 1] = 1.0
     model = small_vae()

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 from tqdm import tqdm
 
 from em2vae.checks import check_data, check_finite, check_like, check_positive, check_unit
 from em2vae.data import draw_binary
 
 TERMS = ("elbo", "log_likelihood", "kl")
+ADAM = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0}  # as PyTorch has them
+ADAM |= {"amsgrad": False, "maximize": True, "fused": True}
 
 
 @dataclass
@@ -93,7 +96,7 @@ def fit(
     model.to(device).train()
     state = _resume(model, seed)
     images = _draw_once(x, state) if binarize == "fixed" else x
-    optimizer = _adam(model, learning_rate, state.moments)
+    optimizer = _Adam(model, learning_rate, state.moments)
     rows = []  # of each epoch: elbo, log_likelihood, kl, seconds
     with suppress(KeyboardInterrupt):
         if on_epoch and not state.epochs:
@@ -179,21 +182,32 @@ def _draw_once(x: Tensor, state: TrainingState) -> Tensor:
     return images
 
 
-def _adam(model: nn.Module, learning_rate: float, moments: dict) -> torch.optim.Adam:
-    """Adam with its moments from before, by the parameters' names: its state is kept in `moments`.
+class _Adam:
+    """`torch.optim.Adam(..., maximize=True, fused=True)` with its moments from before.
 
-    A parameter that is new, or has another shape than before, starts with moments of zero.
+    They are kept in `moments`, by the parameters' names. A parameter that is new, or has another
+    shape than before, starts with moments of zero. PyTorch's own class does the same steps, but
+    imports the compiler for the first one, which takes longer than a short training.
     """
-    optimizer = torch.optim.Adam(model.parameters(), learning_rate, maximize=True, fused=True)
-    for name, parameter in model.named_parameters():
-        state = moments.get(name)
-        if state is None or state["exp_avg"].shape != parameter.shape:
-            zero = torch.zeros_like(parameter)
-            state = {"step": torch.zeros(()), "exp_avg": zero, "exp_avg_sq": zero.clone()}
-        step = state["step"].to(parameter.device)  # in float32, which counts to 16 million
-        state = {key: value.to(parameter) for key, value in state.items()} | {"step": step}
-        moments[name] = optimizer.state[parameter] = state
-    return optimizer
+
+    def __init__(self, model: nn.Module, learning_rate: float, moments: dict) -> None:
+        self.learning_rate, self.state = learning_rate, {}
+        for name, parameter in model.named_parameters():
+            state = moments.get(name)
+            if state is None or state["exp_avg"].shape != parameter.shape:
+                zero = torch.zeros_like(parameter)
+                state = {"step": torch.zeros(()), "exp_avg": zero, "exp_avg_sq": zero.clone()}
+            step = state["step"].to(parameter.device)  # in float32, which counts to 16 million
+            state = {key: value.to(parameter) for key, value in state.items()} | {"step": step}
+            moments[name] = self.state[parameter] = state
+
+    @torch.no_grad()
+    def step(self) -> None:
+        moving = {p: state for p, state in self.state.items() if p.grad is not None}
+        keys = "exp_avg", "exp_avg_sq", "step"
+        means, squares, steps = ([state[key] for state in moving.values()] for key in keys)
+        gradients, lr = [p.grad for p in moving], self.learning_rate
+        adam(list(moving), gradients, means, squares, [], steps, lr=lr, **ADAM)
 
 
 def _batches(images, labels, size, draw, state) -> Iterator[tuple[Tensor, dict]]:
@@ -216,9 +230,9 @@ def _train_epoch(model, batches, optimizer, options, generator, device) -> list[
         if not math.isfinite(bound.item()):
             raise FloatingPointError(
                 f"the bound became {bound.item()}: try a smaller learning_rate than "
-                f"{optimizer.param_groups[0]['lr']:g}"
+                f"{optimizer.learning_rate:g}"
             )
-        optimizer.zero_grad()
+        model.zero_grad()
         bound.backward()
         optimizer.step()
         seen.append([getattr(terms, name).detach() for name in TERMS])
